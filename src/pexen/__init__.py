@@ -1,0 +1,70 @@
+"""pexen runs any Python callables and any executables in the right order and in parallel.
+
+Names are imported when first used, so that ``import pexen`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pexen.errors import (
+        DefinitionError,
+        InternalError,
+        PexenError,
+        PoolError,
+        StateError,
+        TaskFail,
+        TasksFailed,
+        TaskSkip,
+    )
+    from pexen.model.context import Context, current
+    from pexen.model.meta import all_of, any_of, tree_lock
+    from pexen.model.result import Failure, Report, Result, Results, Status
+    from pexen.model.task import Task, command, task
+    from pexen.pool.command import CommandPool
+    from pexen.pool.inline import InlinePool
+    from pexen.pool.local import LocalPool
+    from pexen.pool.process import ProcessPool
+    from pexen.pool.thread import ThreadPool
+    from pexen.sched.sched import Run, Sched, run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "errors": ("DefinitionError", "InternalError", "PexenError", "PoolError", "StateError", "TaskFail", "TaskSkip", "TasksFailed"),
+    "model.context": ("Context", "current"),
+    "model.meta": ("all_of", "any_of", "tree_lock"),
+    "model.result": ("Failure", "Report", "Result", "Results", "Status"),
+    "model.task": ("Task", "command", "task"),
+    "pool.command": ("CommandPool",),
+    "pool.inline": ("InlinePool",),
+    "pool.local": ("LocalPool",),
+    "pool.process": ("ProcessPool",),
+    "pool.thread": ("ThreadPool",),
+    "sched.sched": ("Run", "Sched", "run"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - kept in the order of the table above
+    "DefinitionError", "InternalError", "PexenError", "PoolError", "StateError", "TaskFail", "TaskSkip", "TasksFailed",
+    "Context", "current", "all_of", "any_of", "tree_lock", "Failure", "Report", "Result", "Results", "Status",
+    "Task", "command", "task", "CommandPool", "InlinePool", "LocalPool", "ProcessPool", "ThreadPool",
+    "Run", "Sched", "run",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module it lives in."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pexen' has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(f"pexen.{home}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

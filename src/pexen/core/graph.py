@@ -1,0 +1,506 @@
+"""Admission: from tasks to nodes with bound requirements, all or nothing.
+
+A batch is admitted in passes over lists, without recursion: enter paths and provided names; bind each requirement to its
+nearest providers; work out locks and resources; check for cycles; weigh. Nodes of the batch are worked on in place,
+everything older is only touched at the very end, so an error in between is undone by forgetting the batch.
+
+*Cycles.* A new task may depend on old ones but never the reverse (names bind once and for good), so only the batch is
+checked. If every provider was added before its dependants, order of addition is itself the proof that there is no cycle;
+only otherwise is Kahn's algorithm run. *Weights*: the longest remaining path in seconds (``estimate``, else what is
+known of earlier runs, else 1), one pass in reverse topological order over the batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pexen.core.locks import IS, IX, Lock, Resource, S, Thing, World, X
+from pexen.core.node import Junction, Node, State
+from pexen.errors import DefinitionError, nearest
+from pexen.model.call import EXECUTE, PLAIN, call_of
+from pexen.model.meta import AllOf, AnyOf, Named, TreeLock
+from pexen.model.scope import Scopes, suggestions
+from pexen.model.task import Task, default_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+    from pexen.model.meta import Name
+
+Needs = tuple[tuple[Thing, float], ...]
+DEFAULT_POOL = "default"
+
+
+class Graph:
+    """All nodes of a run, and the things they lock."""
+
+    def __init__(
+        self, resources: Mapping[str, float | Sequence[str]] | None = None, pools: Iterable[str] = (DEFAULT_POOL,)
+    ) -> None:
+        self.scopes: Scopes[Node] = Scopes()
+        self.nodes = self.scopes.items
+        self.queues: dict[str, list[Any]] = {pool: [] for pool in pools}
+        self.world = World()
+        self.resources = {name: Resource(name, total) for name, total in sorted((resources or {}).items())}  # type: ignore[arg-type]
+        self.locks: dict[Name | tuple[str, TreeLock], Lock] = {}
+        self.followers: dict[Node, list[Node]] = {}
+        self.after: dict[Node, tuple[Node, ...]] = {}
+        self.cleanups: list[Node] = []
+        self.dormant: dict[Node, None] = {}
+        self._needs: dict[Any, Needs] = {}
+        self._junctions: dict[Any, Junction] = {}
+        self._numbers: dict[str, int] = {}
+        self._count = 0
+
+    def admit(self, tasks: Iterable[Task], durations: Callable[[str], float | None] | None) -> Batch:
+        """Return the batch of nodes for the tasks; on an error nothing has changed."""
+        batch = Batch(self, durations)
+        try:
+            batch.enter(tasks)
+            batch.bind()
+            batch.order()
+        except BaseException:
+            batch.undo()
+            raise
+        batch.commit()
+        self._count += len(batch.nodes)
+        return batch
+
+    @property
+    def count(self) -> int:
+        """How many tasks were ever admitted: the next order of addition."""
+        return self._count
+
+    def free_path(self, task: Task) -> str:
+        """Return a path from the callable's name, numbered where it repeats."""
+        base = default_name(task.callable)
+        path, number = base, self._numbers.get(base, 1)
+        while path in self.nodes:
+            number += 1
+            path = f"{base}#{number}"
+        self._numbers[base] = number
+        return path
+
+    def needs_of(self, task: Task) -> Needs | None:
+        """Return what the task takes when it starts; None for nothing."""
+        meta = task.meta
+        if not ("claims" in meta or "uses" in meta or "resources" in meta or "alone" in meta or "once" in meta):
+            return None
+        key = (task.claims, task.uses, tuple(task.resources.items()), task.alone)
+        known = self._needs.get(key)
+        if known is None:
+            known = self._needs[key] = self._work_out(task)
+        return known if known or task.once else None
+
+    def _work_out(self, task: Task) -> Needs:
+        wanted: dict[Thing, float] = {}
+        for lock in task.uses:
+            self._want(wanted, lock, S, IS)
+        for lock in task.claims:
+            self._want(wanted, lock, X, IX)
+        for name, amount in task.resources.items():
+            wanted[self._resource(task, name, amount)] = amount
+        if task.alone:
+            wanted[self.world] = X
+        return tuple(wanted.items())
+
+    def _want(self, wanted: dict[Thing, float], name: Name | TreeLock, mode: int, intention: int) -> None:
+        """Add a lock in a mode, and the intention on everything above it; the stronger of two modes counts."""
+        if isinstance(name, TreeLock):
+            for depth in range(len(name.parts)):
+                self._strengthen(wanted, self._lock(("tree", TreeLock(name.parts[:depth]))), intention)
+            self._strengthen(wanted, self._lock(("tree", name)), mode)
+        else:
+            self._strengthen(wanted, self._lock(name), mode)
+
+    @staticmethod
+    def _strengthen(wanted: dict[Thing, float], lock: Lock, mode: int) -> None:
+        before = wanted.get(lock)
+        if before is not None and {before, mode} == {IX, S}:
+            mode = X  # the only pair of which neither covers the other
+        wanted[lock] = mode if before is None else max(before, mode)
+
+    def _lock(self, name: Name | tuple[str, TreeLock]) -> Lock:
+        lock = self.locks.get(name)
+        if lock is None:
+            shown = str(name[1]) if isinstance(name, tuple) and isinstance(name[-1], TreeLock) else str(name)
+            lock = self.locks[name] = Lock(shown)
+        return lock
+
+    def _resource(self, task: Task, name: str, amount: float) -> Resource:
+        resource = self.resources.get(name)
+        if resource is None:
+            raise DefinitionError(
+                f"{task.path} needs the resource {name!r}, which this run does not have",
+                hint=nearest(name, self.resources) or f"Sched(resources={{{name!r}: …}})",
+            )
+        if amount > resource.total:
+            raise DefinitionError(
+                f"{task.path} needs {amount:g} of {name!r}, and the run has only {resource.total:g}",
+                hint="it could never start",
+            )
+        if resource.names and amount != int(amount):
+            raise DefinitionError(f"{task.path} needs {amount:g} of {name!r}, which comes in named units")
+        return resource
+
+    def junction(self, key: Hashable, members: Sequence[Node], told: str) -> Junction:
+        """Return the junction for "all of these", made once for each list of providers."""
+        known = self._junctions.get(key)
+        if known is None:
+            known = self._junctions[key] = Junction(members, any=False, told=told)
+        return known
+
+
+class Batch:
+    """Tasks on their way into a graph."""
+
+    def __init__(self, graph: Graph, durations: Callable[[str], float | None] | None) -> None:
+        self.graph = graph
+        self.first = graph.count
+        self.nodes: list[Node] = []
+        self.junctions: list[Junction] = []
+        self.doomed: list[tuple[Node | Junction, Node | Junction]] = []
+        self.dormant: list[Node] = []
+        self._durations = durations
+        self._named: list[Task] = []
+        self._junction_keys: list[Hashable] = []
+        self._edges: list[tuple[Node | Junction, Node | Junction]] = []
+        self._after: dict[Node, tuple[Node, ...]] = {}
+        self._forward = True
+
+    # -- enter ----------------------------------------------------------------------------------------------------
+
+    def enter(self, tasks: Iterable[Task]) -> None:
+        """Make the nodes; enter their paths and what they provide."""
+        graph, nodes, order = self.graph, self.nodes, self.first
+        items, provide, default = graph.nodes, graph.scopes.provide, graph.queues.get(DEFAULT_POOL, [])
+        for task in tasks:
+            path = task.path
+            if path is None:
+                path = task.path = graph.free_path(task)
+                self._named.append(task)
+            elif path in items:
+                raise DefinitionError(
+                    f"two tasks have the path {path!r}", hint="a path is unique in a run; give one of them path='…'"
+                )
+            node = items[path] = Node(task, order, default)
+            order += 1
+            nodes.append(node)
+            for name in task.provides:
+                provide(name, node)
+            what = task.callable
+            if hasattr(what, "__pexen__"):
+                provide(id(what), node)
+            node.call = PLAIN
+            if task.meta:
+                self._look_at(node, task)
+
+    def _look_at(self, node: Node, task: Task) -> None:
+        """Take over the metadata that planning needs."""
+        graph, meta = self.graph, task.meta
+        node.priority = meta.get("priority") or 0
+        estimate = meta.get("estimate")
+        if estimate is not None:
+            node.weight = estimate
+        pool = meta.get("pool")
+        if pool is not None:
+            queue = graph.queues.get(pool)
+            if queue is None:
+                raise DefinitionError(
+                    f"{task.path}: there is no pool {pool!r}",
+                    hint=nearest(pool, graph.queues) or f"Sched(pools={{{pool!r}: …}})",
+                )
+            node.queue = queue
+        node.needs = graph.needs_of(task)
+        if meta.get("lazy"):
+            node.missing += 1
+            self.dormant.append(node)
+
+    # -- bind -----------------------------------------------------------------------------------------------------
+
+    def bind(self) -> None:
+        """Bind every requirement to its providers, and decide how each task is called."""
+        names, items, first = self.graph.scopes.providers, self.graph.nodes, self.first
+        plain: Any = None
+        for node in self.nodes:
+            task = node.task
+            if task.requires:
+                bound = []
+                for item in task.requires:
+                    kind = item.__class__
+                    provider: Any = names.get(item) if kind is str else items.get(item.path) if kind is Task else None
+                    if provider.__class__ is not Node or provider is node:
+                        provider = self._one(node, item)
+                    bound.append(provider)
+                    if provider.order < first:
+                        self._edge_to_old(provider, node)
+                        continue
+                    node.missing += 1
+                    if provider.dependants is None:
+                        provider.dependants = [node]
+                    else:
+                        provider.dependants.append(node)
+                    if provider.order > node.order:
+                        self._forward = False
+                node.bound = tuple(bound)
+            if task.meta:
+                after = task.meta.get("after")
+                if after:
+                    self._follow(node, after)
+            elif task.callable is plain:
+                continue
+            node.call = call_of(task)
+            if node.call is PLAIN:
+                plain = task.callable
+            elif node.call is not EXECUTE:
+                self._check_values(node)
+        for junction in self.junctions:
+            self._join(junction)
+
+    def _join(self, junction: Junction) -> None:
+        """Connect a new junction to its members."""
+        for member in junction.members:
+            if member.order < self.first:
+                self._edge_to_old(member, junction)
+            else:
+                junction.missing += 1
+                if member.dependants is None:
+                    member.dependants = []
+                member.dependants.append(junction)
+
+    def _edge_to_old(self, provider: Node | Junction, dependant: Node | Junction) -> None:
+        """Let ``dependant`` wait for something older than the batch, or note what has become of it."""
+        if provider.state in _PENDING:
+            dependant.missing += 1
+            self._edges.append((provider, dependant))
+        elif provider.state not in _MET:
+            self.doomed.append((dependant, provider))
+
+    def _one(self, node: Node, item: Any) -> Node | Junction:
+        """Return the provider for one requirement: a node, or a junction where there are several."""
+        graph = self.graph
+        if type(item) is str and item[0] != "/":
+            known = graph.scopes.find(item, node.task.path)  # type: ignore[arg-type]
+        else:
+            if isinstance(item, Named):
+                return self._one(node, item.requirement)
+            if isinstance(item, AllOf):
+                return self._one(node, item.of)
+            if isinstance(item, AnyOf):
+                return self._any(node, item)
+            known = self._providers(node, item)
+        if len(known) == 1:
+            found = known[0]
+            if found is node:
+                raise self._itself(node, item)
+            return found
+        if not known:
+            raise self._unknown(node, item, "requires")
+        if node in known:
+            raise self._itself(node, item)
+        key = (id(known), len(known))
+        before = graph._junctions.get(key)  # noqa: SLF001 - a batch is the graph's other half
+        if before is None:
+            before = graph.junction(key, known, shown(item))
+            self._junction_keys.append(key)
+            self.junctions.append(before)
+        return before
+
+    def _providers(self, node: Node, item: Any) -> Sequence[Node]:
+        """Return the providers for a name, a path, a task or a function."""
+        scopes, path = self.graph.scopes, node.task.path or ""
+        if isinstance(item, Task):
+            found = scopes.items.get(item.path) if item.path else None
+            if found is None:
+                raise DefinitionError(
+                    f"{path} requires the task {item.name}, which is not part of the run", hint="add both, in one call or before"
+                )
+            return (found,)
+        if isinstance(item, str) and item.startswith("/"):
+            return scopes.at(item[1:])
+        if isinstance(item, str | tuple):
+            return scopes.find(item, path)
+        return scopes.find(id(item), path)
+
+    def _any(self, node: Node, item: AnyOf) -> Junction:
+        """Return a junction met by the first success; one name means its providers."""
+        members: list[Node | Junction] = [self._one(node, part) for part in item.alternatives]
+        if len(members) == 1 and isinstance(members[0], Junction) and not members[0].any:
+            members = list(members[0].members)
+            members.sort(key=lambda member: -member.task.preference if isinstance(member, Node) else 0)
+        junction = Junction(members, any=True, told=shown(item))
+        self.junctions.append(junction)
+        return junction
+
+    def _follow(self, node: Node, after: tuple[Any, ...]) -> None:
+        """Let a node wait for the final status of others."""
+        found: dict[Node, None] = {}
+        for item in after:
+            inner = item.requirement if isinstance(item, Named) else item.of if isinstance(item, AllOf) else item
+            parts = inner.alternatives if isinstance(inner, AnyOf) else (inner,)
+            for part in parts:
+                known = self._providers(node, part)
+                if not known:
+                    raise self._unknown(node, part, "after")
+                found.update(dict.fromkeys(known))
+        if node in found:
+            raise self._itself(node, after[0])
+        self._after[node] = tuple(found)
+        self._forward = self._forward and all(provider.order < node.order for provider in found)
+
+    def _check_values(self, node: Node) -> None:
+        """Refuse several providers for one parameter, except with all_of."""
+        for index in node.call.wants:
+            item = node.task.requires[index]
+            inner = item.requirement if isinstance(item, Named) else item
+            provider = node.bound[index]
+            if isinstance(provider, Junction) and not provider.any and not isinstance(inner, AllOf):
+                paths = [member.path for member in provider.nodes()[:3]]
+                raise DefinitionError(
+                    f"{node.path}: the parameter for {shown(item)} has {len(provider.members)} providers",
+                    facts=[("for example", ", ".join(paths))],
+                    hint=f"require all_of({shown(item)}) to get the list of their values",
+                )
+
+    def _itself(self, node: Node, item: Any) -> DefinitionError:
+        return DefinitionError(f"{node.path} requires itself, through {shown(item)}")
+
+    def _unknown(self, node: Node, item: Any, how: str) -> DefinitionError:
+        is_path = isinstance(item, str) and item.startswith("/")
+        text = item if isinstance(item, str) else shown(item)
+        hint = nearest(text, suggestions(self.graph.scopes, is_path))
+        if not is_path and not hint and isinstance(item, str) and item in self.graph.nodes:
+            hint = f"{item!r} is the path of a task; to require a task by its path write '/{item}'"
+        what = "there is no such path" if is_path else "nobody provides it"
+        return DefinitionError(f"{node.path} {how} {shown(item)}, but {what}", hint=hint)
+
+    # -- order ----------------------------------------------------------------------------------------------------
+
+    def order(self) -> None:
+        """Check for cycles and give every node its weight."""
+        topological: Sequence[Node | Junction] = self.nodes
+        if not self._forward:
+            topological = self._kahn()
+        elif self.junctions:
+            topological = sorted((*self.nodes, *self.junctions), key=lambda item: item.order)
+        durations = self._durations
+        if durations is not None:
+            for node in self.nodes:
+                if "estimate" not in node.task.meta:
+                    known = durations(node.path)
+                    node.weight = 1 if known is None else known
+        self._weigh(topological)
+
+    def _weigh(self, topological: Sequence[Node | Junction]) -> None:
+        """Add to each node's own weight the greatest of its dependants."""
+        first, after = self.first, self._after
+        behind: list[float] = [0] * len(self.nodes)
+        for node in reversed(topological):
+            if node.__class__ is Node:
+                weight = node.weight = node.weight + behind[node.order - first]
+                providers: Iterable[Node | Junction] = node.bound
+                if after and node in after:
+                    providers = (*providers, *after[node])
+            else:
+                weight, providers = node.weight, node.members  # type: ignore[union-attr]
+            for provider in providers:
+                if provider.order >= first:
+                    if provider.__class__ is Node:
+                        if behind[provider.order - first] < weight:
+                            behind[provider.order - first] = weight
+                    elif provider.weight < weight:
+                        provider.weight = weight
+
+    def _kahn(self) -> list[Node | Junction]:
+        """Return a topological order of the batch; raise `DefinitionError` that spells a cycle out."""
+        first = self.first
+        fresh = set(self.junctions)
+        waiting: dict[Node | Junction, int] = {}
+        behind: dict[Node | Junction, list[Node | Junction]] = {}
+        every: list[Node | Junction] = [*self.nodes, *self.junctions]
+        for item in every:
+            count = 0
+            for provider in self._before(item):
+                if provider in fresh or (provider.__class__ is Node and provider.order >= first):
+                    behind.setdefault(provider, []).append(item)
+                    count += 1
+            waiting[item] = count
+        found = [item for item in every if not waiting[item]]
+        for item in found:  # the list grows while it is walked
+            for dependant in behind.get(item, ()):
+                waiting[dependant] -= 1
+                if not waiting[dependant]:
+                    found.append(dependant)
+        if len(found) < len(every):
+            raise self._cycle({item for item in every if waiting[item]})
+        return found
+
+    def _before(self, item: Node | Junction) -> Iterable[Node | Junction]:
+        if isinstance(item, Junction):
+            return item.members
+        return (*item.bound, *self._after.get(item, ())) if self._after else item.bound
+
+    def _cycle(self, left: set[Node | Junction]) -> DefinitionError:
+        """Walk backwards inside what is left until a task comes round again."""
+        item = min(left, key=lambda one: (one.order, isinstance(one, Junction)))
+        seen: dict[Node | Junction, int] = {}
+        walk: list[Node | Junction] = []
+        while item not in seen:
+            seen[item] = len(walk)
+            walk.append(item)
+            item = next(provider for provider in self._before(item) if provider in left)
+        round_trip = [one for one in walk[seen[item] :] if isinstance(one, Node)]
+        lines = [
+            (one.path, f"waits for {round_trip[(index + 1) % len(round_trip)].path}")
+            for index, one in enumerate(round_trip)
+        ]
+        return DefinitionError(f"a cycle of {len(round_trip)} tasks: none of them could ever start", facts=lines)
+
+    # -- commit or undo -------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make the batch part of the graph; cannot fail."""
+        graph = self.graph
+        for provider, dependant in self._edges:
+            if provider.dependants is None:
+                provider.dependants = []
+            provider.dependants.append(dependant)
+        for node, providers in self._after.items():
+            for provider in providers:
+                if provider.state in _PENDING:
+                    node.missing += 1
+                    graph.followers.setdefault(provider, []).append(node)
+        graph.after.update(self._after)
+        graph.dormant.update(dict.fromkeys(self.dormant))
+        graph.cleanups += [node for node in self.nodes if node.task.meta and node.task.cleanup]
+
+    def undo(self) -> None:
+        """Forget everything the batch has entered."""
+        graph = self.graph
+        for task in self._named:
+            task.path = None
+        names: list[Any] = [name for node in self.nodes for name in node.task.provides]
+        graph.scopes.forget(self.nodes, [*names, *(id(node.task.callable) for node in self.nodes)])
+        for key in self._junction_keys:
+            graph._junctions.pop(key, None)  # noqa: SLF001 - a batch is the graph's other half
+        for task in self._named:
+            task.path = None
+
+
+_PENDING = frozenset({State.BLOCKED, State.READY, State.RUNNING})
+_MET = frozenset({State.UP, State.DONE})
+
+
+def shown(item: Any) -> str:
+    """Return a requirement as a user would write it."""
+    if isinstance(item, str | tuple):
+        return repr(item)
+    if isinstance(item, Task):
+        return item.name
+    if isinstance(item, Named):
+        return f"{item.parameter}={shown(item.requirement)}"
+    if isinstance(item, AllOf):
+        return f"all_of({shown(item.of)})"
+    if isinstance(item, AnyOf):
+        return f"any_of({', '.join(map(shown, item.alternatives))})"
+    return str(getattr(item, "__name__", type(item).__name__))

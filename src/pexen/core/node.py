@@ -1,0 +1,153 @@
+"""What the planner keeps for each task, and for each requirement that has more than one provider.
+
+The theory of a task's life, as one table. Every arrow is one verb; what is not in the table raises `InternalError` and
+changes nothing.
+
+    BLOCKED ──▶ READY ──▶ RUNNING ──▶ UP ──▶ (DONE | FAILED)      a requirement met, next, provide, finish
+       │         │ ▲         │
+       │         │ └─────────┤                                    requeue: a retry, or a prefetched attempt came back
+       │         │           └──▶ (DONE | FAILED | CANCELLED)     finish
+       └─────────┴──▶ (SKIPPED | CANCELLED)                       a culprit, poison, cancel, drain
+
+A ready task that was refused a lock is still READY: it is *parked*, in the queue of the first thing it lacks instead of
+the ready queue.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pexen.core.locks import Thing
+    from pexen.model.task import Task
+
+
+class State(Enum):
+    """Where a task is in its life."""
+
+    BLOCKED = auto()
+    READY = auto()
+    RUNNING = auto()
+    UP = auto()
+    DONE = auto()
+    FAILED = auto()
+    SKIPPED = auto()
+    CANCELLED = auto()
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.BLOCKED: frozenset({State.READY, State.SKIPPED, State.CANCELLED}),
+    State.READY: frozenset({State.RUNNING, State.SKIPPED, State.CANCELLED}),
+    State.RUNNING: frozenset({State.UP, State.READY, State.DONE, State.FAILED, State.SKIPPED, State.CANCELLED}),
+    State.UP: frozenset({State.DONE, State.FAILED, State.CANCELLED}),
+    State.DONE: frozenset(),
+    State.FAILED: frozenset(),
+    State.SKIPPED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+"""Every transition there is."""
+
+FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED, State.CANCELLED})
+UNSTARTED = frozenset({State.BLOCKED, State.READY})
+
+
+class Waiting:
+    """What is known of a task since it was first refused something: for fairness, and to offer things again.
+
+    ``thing`` is where it is parked now (None: it is back in the ready queue), ``since`` the thing's grants when it came,
+    ``overtaken`` the overtakes before that, ``offered`` the thing whose release brought it back to the ready queue.
+    """
+
+    __slots__ = ("first", "offered", "overtaken", "since", "thing", "want")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.thing: Thing | None = None
+        self.want: float = 0
+        self.since = 0
+        self.overtaken = 0
+        self.offered: Thing | None = None
+
+
+class Node:
+    """One task in the graph.
+
+    ``missing`` counts requirements (and ``after``) not yet met; ``dependants`` are told when the task succeeds or can
+    no longer; ``bound`` are the providers, one for each item of ``task.requires``; ``needs`` is None for a task that
+    takes nothing, else pairs of a thing and how much of it (empty: nothing, but never hand it out ahead of time).
+    """
+
+    __slots__ = (
+        "bound", "call", "dependants", "missing", "needs", "order", "priority", "queue", "state", "task", "waiting",
+        "weight",
+    )  # fmt: skip
+
+    def __init__(self, task: Task, order: int, queue: list[Any]) -> None:
+        self.task = task
+        self.order = order
+        self.queue = queue
+        self.state = State.BLOCKED
+        self.missing = 0
+        self.dependants: list[Node | Junction] | None = None
+        self.bound: tuple[Node | Junction, ...] = ()
+        self.needs: tuple[tuple[Thing, float], ...] | None = None
+        self.weight: float = 1
+        self.priority: float = 0
+        self.waiting: Waiting | None = None
+        self.call: Any = None
+
+    @property
+    def path(self) -> str:
+        """The task's path."""
+        return self.task.path  # type: ignore[return-value]
+
+    def key(self) -> tuple[float, float, int, Node]:
+        """Return the place in a ready queue: best first, unique by order of addition."""
+        return (self.priority, -self.weight, self.order, self)
+
+    def __repr__(self) -> str:
+        """Show path and state."""
+        return f"<Node {self.task.path} {self.state.name}>"
+
+
+class Junction:
+    """A requirement with several providers: met when all of them succeeded, or with ``any``, when one has.
+
+    It stands between P providers and C dependants, so that they cost P + C edges and not P x C. ``members`` are in
+    order of addition, or of choice; ``chosen`` is the member that met an ``any``.
+    """
+
+    __slots__ = ("any", "chosen", "dependants", "culprit", "members", "missing", "order", "state", "told", "weight")
+
+    def __init__(self, members: Iterable[Node | Junction], *, any: bool, told: str) -> None:  # noqa: A002
+        self.members = tuple(members)
+        self.any = any
+        self.told = told
+        last = max(member.order for member in self.members)
+        # Just after the last member and before the next task, so that order of addition covers junctions, too.
+        self.order: float = (last + int(last) + 1) / 2
+        self.weight: float = 0
+        self.missing = 0
+        self.dependants: list[Node | Junction] | None = []
+        self.state = State.BLOCKED
+        self.chosen: Node | None = None
+        self.culprit: Node | None = None
+
+    def nodes(self) -> list[Node]:
+        """Return the tasks behind it."""
+        found: list[Node] = []
+        stack: list[Node | Junction] = list(reversed(self.members))
+        while stack:
+            member = stack.pop()
+            if isinstance(member, Node):
+                found.append(member)
+            else:
+                stack.extend(reversed(member.members))
+        return found
+
+    def __repr__(self) -> str:
+        """Show what it stands for."""
+        return f"<Junction {self.told} {self.state.name}>"

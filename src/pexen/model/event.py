@@ -1,0 +1,45 @@
+"""What pools tell the run, through the mailbox. An `Outcome` is itself the event that an attempt has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pexen.model.result import Outcome
+
+if TYPE_CHECKING:
+    from pexen.model.attempt import Attempt
+    from pexen.model.result import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A running task has given one of its results."""
+
+    attempt: Attempt
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """An attempt comes back unstarted (its worker died, or it was taken back); it is not charged to the task."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """The process tree of an attempt whose outcome said ``freed=False`` is now proven gone."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A pool can do no more work: its workers do not start. ``reason`` says why."""
+
+    pool: str
+    reason: str
+
+
+Event = Outcome | Reported | Returned | Freed | Broken

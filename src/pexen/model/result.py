@@ -1,0 +1,355 @@
+"""What an attempt ended with (`Outcome`) and what the user is given (`Result`).
+
+An `Outcome` is the event a pool posts when an attempt has ended. A `Result` is made from the last one; the usual case,
+a task that simply passed, keeps six words and no more, everything else goes into `Details`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pexen.errors import TasksFailed
+
+if TYPE_CHECKING:
+    from pexen.model.attempt import Attempt
+    from pexen.model.task import Task
+
+
+class Status(StrEnum):
+    """How a task ended; ``docs/results.md`` says what each means."""
+
+    PASSED = "passed"
+    UPTODATE = "uptodate"
+    WARNED = "warned"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    LOST = "lost"
+
+    @property
+    def is_success(self) -> bool:
+        """Whether what requires the task may run."""
+        return self in _SUCCESS
+
+
+_SUCCESS = frozenset({Status.PASSED, Status.WARNED, Status.UPTODATE})
+_SEVERITY = {status: rank for rank, status in enumerate(Status)}
+BAD = frozenset({Status.FAILED, Status.ERROR, Status.TIMEOUT, Status.CRASHED, Status.LOST})
+"""Statuses that make a run fail."""
+
+LEVELS = ("pass", "info", "warn", "fail", "error", "skip")
+_LEVEL_MEANS = {"warn": Status.WARNED, "fail": Status.FAILED, "error": Status.ERROR}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One of the many results a task may give while it runs. ``status`` is one of `LEVELS`."""
+
+    name: str
+    status: str = "pass"
+    message: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception as text, and as the exception where it could be carried (an object, or `Pickled`)."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    carried: Any = None
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The exception itself, unpickled on first access, or None where only the text could be carried."""
+        found = self.carried.load() if isinstance(self.carried, Pickled) else self.carried
+        return found if isinstance(found, BaseException) else None
+
+    def __str__(self) -> str:
+        """Return type and message."""
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    """An opaque value from another process. Nobody but the user, or a worker, calls `load`."""
+
+    data: bytes
+
+    def load(self) -> Any:
+        """Unpickle; raises whatever the value's own code raises."""
+        return pickle.loads(self.data)  # noqa: S301 - made by our own worker in this run, never read from disk
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an attempt ended: the event that a pool posts.
+
+    ``started`` and ``duration`` are seconds of the monotonic clock. ``shared`` is the task's dict (or `Pickled`) when
+    it may have been written to. ``freed`` is False while processes of the attempt may still live; a `Freed` event
+    follows then, and locks are held until it comes.
+    """
+
+    attempt: Attempt
+    status: Status
+    value: Any = None
+    started: float = 0.0
+    duration: float = 0.0
+    failure: Failure | None = None
+    reason: str = ""
+    shared: Any = None
+    output: Output | None = None
+    deps_ok: bool = False
+    locks_ok: bool = True
+    freed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a task printed: ``size`` bytes in the file ``path``, of which head and tail are kept when ``cut``.
+
+    ``keeper`` is whatever must stay alive as long as the file is wanted.
+    """
+
+    path: str
+    size: int = 0
+    cut: bool = False
+    keeper: Any = None
+
+    def read(self) -> bytes:
+        """Return the bytes kept; empty when the file is gone."""
+        try:
+            return Path(self.path).read_bytes()
+        except OSError:
+            return b""
+
+    def tail(self, lines: int) -> str:
+        """Return the last ``lines`` lines without reading more than 64 KiB."""
+        try:
+            with Path(self.path).open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - 65536))
+                text = file.read().decode(errors="backslashreplace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One attempt that is over, as `Result.attempts` shows it. ``started`` is seconds since the epoch."""
+
+    number: int
+    status: Status
+    start: float
+    duration: float
+    failure: Failure | None = None
+    reason: str = ""
+    output: Output | None = None
+
+
+@dataclass(slots=True)
+class Details:
+    """What most results do not have."""
+
+    failure: Failure | None = None
+    reason: str = ""
+    reports: tuple[Report, ...] = ()
+    earlier: tuple[Ended, ...] = ()
+    shared: tuple[Any, ...] = ()
+    output: Output | None = None
+
+
+_NOTHING = Details()
+
+
+class Result:
+    """What became of a task. Always picklable; may be read from any thread.
+
+    ``start`` is seconds since the epoch, ``duration`` seconds of the monotonic clock; both 0 when it never started.
+    """
+
+    __slots__ = ("_details", "_value", "duration", "start", "status", "task")
+
+    def __init__(
+        self, task: Task, status: Status, value: Any = None, start: float = 0.0, duration: float = 0.0,
+        details: Details | None = None,
+    ) -> None:  # fmt: skip
+        self.task = task
+        self.status = status
+        self._value = value
+        self.start = start
+        self.duration = duration
+        self._details = details
+
+    @property
+    def path(self) -> str:
+        """The task's path."""
+        return self.task.name
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is a success."""
+        return self.status.is_success
+
+    @property
+    def value(self) -> Any:
+        """What the callable returned; unpickled on first access when it came from another process."""
+        if isinstance(self._value, Pickled):
+            self._value = self._value.load()
+        return self._value
+
+    @property
+    def carried(self) -> Any:
+        """The value as the runner carries it: not unpickled."""
+        return self._value
+
+    @property
+    def details(self) -> Details:
+        """Everything that most results do not have."""
+        return self._details or _NOTHING
+
+    @property
+    def error(self) -> Failure | None:
+        """The exception's type name, message and traceback, or None."""
+        return self.details.failure
+
+    @property
+    def reason(self) -> str:
+        """Why it was skipped, cancelled, or could not be started."""
+        return self.details.reason
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """The reports it made, in order."""
+        return self.details.reports
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The task's shared dict as its dependants see it."""
+        return merge_shared(self.details.shared)
+
+    @property
+    def attempts(self) -> tuple[Ended, ...]:
+        """Every attempt, the last one included; empty when the task never started."""
+        if not self.start:
+            return self.details.earlier
+        about = self.details
+        last = Ended(
+            len(about.earlier) + 1, self.status, self.start, self.duration, about.failure, about.reason, about.output
+        )
+        return (*about.earlier, last)
+
+    @property
+    def output(self) -> str:
+        """What it printed, as text; undecodable bytes as ``\\xNN``."""
+        return self.output_bytes.decode(errors="backslashreplace")
+
+    @property
+    def output_bytes(self) -> bytes:
+        """What it printed, exactly (head and tail when there was too much)."""
+        output = self.details.output
+        return output.read() if output else b""
+
+    def __repr__(self) -> str:
+        """Show path and status; never the value's own ``repr``."""
+        return f"<Result {self.path} {self.status}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what can be pickled: path and metadata instead of the callable, text instead of odd objects."""
+        about = self._details
+        if about is not None:
+            failure = about.failure and replace(about.failure, carried=_carry(about.failure.carried))
+            output = about.output and replace(about.output, keeper=None)
+            about = Details(
+                failure, about.reason, about.reports, about.earlier, (_carry(self.shared),) if about.shared else (), output
+            )
+            about.earlier = tuple(replace(one, failure=None, output=None) for one in about.earlier)
+        return (_restore, (self.path, str(self.status), _carry(self._value), self.start, self.duration, about))
+
+
+def _carry(value: Any) -> Any:
+    """Return the value in a form that surely pickles."""
+    if value is None or isinstance(value, Pickled):
+        return value
+    try:
+        data = pickle.dumps(value)
+        pickle.loads(data)  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - a value's own pickling may raise anything
+        return None
+    return Pickled(data)
+
+
+def _gone() -> NoReturn:
+    raise RuntimeError("the callable of a task does not travel with its pickled result")
+
+
+def _restore(path: str, status: str, value: Any, start: float, duration: float, details: Details | None) -> Result:
+    from pexen.model.task import Task  # the model's modules know each other; results are made more often than pickled
+
+    return Result(Task(_gone, path), Status(status), value, start, duration, details)
+
+
+def merge_shared(layers: Iterable[Any]) -> dict[str, Any]:
+    """Return the dict that the layers (dicts or `Pickled`) make, later ones winning."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged.update(layer.load() if isinstance(layer, Pickled) else layer)
+    return merged
+
+
+def worst(status: Status, reports: Iterable[Report]) -> Status:
+    """Return the worse of an attempt's own status and what its reports say."""
+    for report in reports:
+        said = _LEVEL_MEANS.get(report.status, Status.PASSED)
+        if _SEVERITY[said] > _SEVERITY[status] or (status is Status.SKIPPED and said is Status.WARNED):
+            status = said
+    return status
+
+
+class Results(Mapping[str, Result]):
+    """The results of a run: a mapping from path to `Result`, in the order in which they came."""
+
+    def __init__(self, results: Mapping[str, Result]) -> None:
+        self._results = results
+
+    def __getitem__(self, path: str) -> Result:
+        """Return the result of the task at ``path``."""
+        return self._results[path]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the paths."""
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        """Return how many results there are."""
+        return len(self._results)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed and nothing was kept from running by a failure or a request."""
+        return not self.failed
+
+    @property
+    def failed(self) -> list[Result]:
+        """The results that keep the run from being good, in order."""
+        return [one for one in self._results.values() if one.status in BAD or one.status is Status.CANCELLED]
+
+    def check(self) -> Results:
+        """Return self when the run is good; raise `TasksFailed`, caused by the first exception, when it is not."""
+        bad = self.failed
+        if not bad:
+            return self
+        facts = [(one.path, f"{one.status}" + (f": {one.error or one.reason}" if one.error or one.reason else "")) for one in bad[:10]]
+        more = f"and {len(bad) - 10} more" if len(bad) > 10 else ""
+        cause = next((one.error.exception for one in bad if one.error and one.error.exception), None)
+        raise TasksFailed(f"{len(bad)} of {len(self)} tasks did not succeed", tuple(bad), facts=facts, hint=more) from cause

@@ -1,0 +1,175 @@
+"""The seam between the run and whatever executes attempts, and how a callable is executed in any Python pool.
+
+The rules of the seam, which one contract test body checks on every pool:
+
+- `submit` only enqueues, never blocks, never runs user code; it may be called from any thread, also from the pool's own.
+- For every submitted attempt exactly one of `Outcome` or `Returned` is posted, also when the pool is closed under it.
+- Events are posted from the pool's own threads and never while a lock of the pool is held: posting may call `submit`.
+- `close` ends everything that can be ended and returns when it is gone; nothing is posted afterwards, except by the
+  threads that it returns as survivors, and what they still post is ignored by the run.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pexen.errors import TaskFail, TaskSkip
+from pexen.model.call import PLAIN, SHARED, Kind
+from pexen.model.context import CURRENT, Context
+from pexen.model.result import Failure, Outcome, Pickled, Status, merge_shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pexen.model.attempt import Attempt
+    from pexen.model.call import Source
+    from pexen.model.event import Event
+
+
+class Mailbox(Protocol):
+    """Where a pool posts its events."""
+
+    def post(self, event: Event) -> None:
+        """Take one event; may start other attempts through `Pool.submit` before it returns."""
+
+    def post_all(self, events: Iterable[Event]) -> None:
+        """Take several events at once: cheaper than one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """What a closed pool could not end: attempts whose threads are still running."""
+
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Pool(Protocol):
+    """Carries attempts out. A pool is opened and closed once a run, and may be opened again."""
+
+    @property
+    def workers(self) -> int:
+        """How many attempts run at the same time."""
+
+    @property
+    def capacity(self) -> int:
+        """Attempts in flight: workers + spare. May change while the pool is open."""
+
+    def open(self, mailbox: Mailbox) -> None:
+        """Get ready; workers may be started later, when there is something to do."""
+
+    def submit(self, attempt: Attempt) -> None:
+        """Enqueue an attempt."""
+
+    def cancel(self, attempt: Attempt, *, force: bool) -> None:
+        """Ask a running attempt to stop, or with ``force`` end it now; its outcome is posted as ever."""
+
+    def close(self) -> Survivors:
+        """End everything, wait for it, and return what could not be ended."""
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs this process may use: affinity, and the quota of its cgroup, at least 1."""
+    cpus = len(os.sched_getaffinity(0))
+    for file, period_file in (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            with open(file) as quota_file:
+                words = quota_file.read().split()
+            if period_file:
+                with open(period_file) as other:
+                    words += other.read().split()
+            if words[0] not in {"max", "-1"}:
+                return max(1, min(cpus, -(-int(words[0]) // int(words[1]))))
+        except (OSError, ValueError, IndexError):
+            continue
+    return cpus
+
+
+def execute(attempt: Attempt) -> Outcome:
+    """Run an attempt's callable here and now; return how it ended. Lets no exception of any kind escape."""
+    call = attempt.call
+    CURRENT.set(attempt)
+    attempt.started = started = monotonic()
+    try:
+        if call is PLAIN:
+            value = attempt.task.callable()  # type: ignore[operator]
+        else:
+            value = _call(attempt)
+    except BaseException as error:  # noqa: BLE001 - that is the promise
+        outcome = outcome_of(attempt, error)
+        outcome.started, outcome.duration = started, monotonic() - started
+    else:
+        outcome = Outcome(attempt, Status.PASSED, value, started, monotonic() - started)
+    held = CURRENT.get()
+    if held.__class__ is Context:
+        outcome.shared = held.written  # type: ignore[union-attr]
+    return outcome
+
+
+def _call(attempt: Attempt) -> Any:
+    call, task = attempt.call, attempt.task
+    args = [_argument(attempt, source, value) for source, value in zip(call.positional, attempt.args, strict=True)]
+    kwargs = {word: _argument(attempt, source, attempt.kwargs[word]) for word, source in call.keyword}
+    value = task.callable(*args, **kwargs)  # type: ignore[operator]
+    if call.kind is Kind.COROUTINE:
+        import asyncio
+
+        return asyncio.run(value)
+    return value
+
+
+def _argument(attempt: Attempt, source: Source, value: Any) -> Any:
+    """Return what the parameter gets: unpickled here, where the task may fail for it."""
+    if source.index == SHARED:
+        context = attempt.context()
+        CURRENT.set(context)
+        return context.shared
+    if isinstance(value, Pickled):
+        return value.load()
+    if isinstance(value, list) and any(isinstance(item, Pickled) for item in value):
+        return [item.load() if isinstance(item, Pickled) else item for item in value]
+    return value
+
+
+def outcome_of(attempt: Attempt, error: BaseException) -> Outcome:
+    """Return the outcome that an exception means."""
+    if isinstance(error, TaskSkip):
+        return Outcome(attempt, Status.SKIPPED, reason=told(error))
+    failure = failure_of(error)
+    if isinstance(error, TaskFail):
+        return Outcome(attempt, Status.FAILED, failure=failure, deps_ok=error.deps_ok, locks_ok=error.locks_ok)
+    status = Status.FAILED if isinstance(error, AssertionError) else Status.ERROR
+    return Outcome(attempt, status, failure=failure)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return an exception as type name, message and traceback; its own ``__str__`` may be hostile."""
+    try:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:  # noqa: BLE001 - formatting runs the exception's own code
+        text = ""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
+    return Failure(name, told(error), text, error)
+
+
+def told(error: BaseException) -> str:
+    """Return an exception's message, whatever its ``__str__`` does."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - user code
+        return "(its message cannot be shown)"
+
+
+def merged_layers(attempt: Attempt) -> dict[str, Any]:
+    """Return the attempt's shared dict, its layers merged."""
+    return merge_shared(attempt.shared)

@@ -1,0 +1,65 @@
+"""InlinePool: tasks run one after the other in the thread that drives the run. For debugging.
+
+Posting an outcome makes the run submit the next attempt before `post` returns, so a plain call from `submit` would
+recurse as deep as the graph is long. Therefore `submit` only enqueues, and whoever waits for results runs what is queued.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pexen.model.context import CURRENT
+from pexen.model.event import Returned
+from pexen.pool.base import Survivors, execute
+
+if TYPE_CHECKING:
+    from pexen.model.attempt import Attempt
+    from pexen.pool.base import Mailbox
+
+
+class InlinePool:
+    """Runs each attempt in the thread that calls `run_queued`: the one that consumes the run's results."""
+
+    workers = 1
+    capacity = 1
+    driven = True
+    """Whoever drives the run has to call `run_queued`."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Attempt] = deque()
+        self._mailbox: Mailbox | None = None
+
+    def open(self, mailbox: Mailbox) -> None:
+        """Remember where to post."""
+        self._mailbox = mailbox
+
+    def submit(self, attempt: Attempt) -> None:
+        """Enqueue an attempt."""
+        self._queue.append(attempt)
+
+    def has_queued(self) -> bool:
+        """Tell whether `run_queued` has something to do."""
+        return bool(self._queue)
+
+    def run_queued(self) -> bool:
+        """Run one queued attempt here; return whether there was one. A KeyboardInterrupt of the user goes through."""
+        if not self._queue or self._mailbox is None:
+            return False
+        token = CURRENT.set(None)
+        try:
+            self._mailbox.post(execute(self._queue.popleft()))
+        finally:
+            CURRENT.reset(token)
+        return True
+
+    def cancel(self, attempt: Attempt, *, force: bool) -> None:  # noqa: ARG002 - a thread cannot be killed
+        """Set the attempt's cancel token."""
+        attempt.cancelled = True
+
+    def close(self) -> Survivors:
+        """Hand back what has not been run."""
+        while self._queue and self._mailbox is not None:
+            self._mailbox.post(Returned(self._queue.popleft()))
+        self._mailbox = None
+        return Survivors()

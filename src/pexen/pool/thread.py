@@ -1,0 +1,126 @@
+"""ThreadPool: callables in threads, in the runner's own process.
+
+One queue for all workers, so an attempt handed out ahead of time is taken by whichever worker is free first. A worker
+posts its outcome, and with it (see `pexen.sched.mailbox`) usually decides what runs next; `submit` is then called on that
+very thread, which is about to look at the queue anyway. Hence the rule that makes a chain of tasks cheap: a submission
+from a worker thread wakes nobody for the first queued attempt.
+
+A thread waits by acquiring its own locked lock. It announces itself in ``_idle`` *before* it looks at the queue for the
+last time, and `submit` enqueues *before* it looks at ``_idle``: whichever comes second sees the other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pexen.model.event import Returned
+from pexen.pool.base import Survivors, execute, usable_cpus
+
+if TYPE_CHECKING:
+    from pexen.model.attempt import Attempt
+    from pexen.pool.base import Mailbox
+
+SPARE = 16
+"""Attempts queued beyond the workers: enough that a worker never finds the queue empty between two short tasks."""
+
+
+class ThreadPool:
+    """Runs callables in ``workers`` threads (default: the usable CPUs). A running callable cannot be killed."""
+
+    def __init__(self, workers: int | None = None, *, spare: int | None = None) -> None:
+        self.workers = workers or usable_cpus()
+        self.spare = SPARE if spare is None else spare
+        self.capacity = self.workers + self.spare
+        self._queue: deque[Attempt] = deque()
+        self._idle: deque[threading.Lock] = deque()
+        self._threads: dict[int, threading.Thread] = {}
+        self._running: dict[int, Attempt] = {}
+        self._mailbox: Mailbox | None = None
+        self._starting = threading.Lock()
+        self._closing = False
+
+    def open(self, mailbox: Mailbox) -> None:
+        """Remember where to post; threads start with the first attempts."""
+        self._mailbox = mailbox
+        self._closing = False
+
+    def submit(self, attempt: Attempt) -> None:
+        """Enqueue an attempt and wake or start a worker if nobody is about to look at the queue."""
+        queue = self._queue
+        queue.append(attempt)
+        if len(queue) <= (threading.get_ident() in self._threads):
+            return
+        if self._idle:
+            self._wake()
+        elif len(self._threads) < self.workers:
+            self._start()
+
+    def cancel(self, attempt: Attempt, *, force: bool) -> None:  # noqa: ARG002 - a thread cannot be killed
+        """Set the attempt's cancel token."""
+        attempt.cancelled = True
+
+    def close(self) -> Survivors:
+        """Hand back what is queued, let running attempts finish, and end the threads."""
+        self._closing = True
+        while self._queue and self._mailbox is not None:
+            self._mailbox.post(Returned(self._queue.popleft()))
+        me = threading.get_ident()
+        while self._idle:
+            self._wake()
+        for ident, thread in list(self._threads.items()):
+            if ident != me:
+                while self._idle:
+                    self._wake()
+                thread.join()
+        self._threads.clear()
+        self._mailbox = None
+        return Survivors(tuple(self._running.values()))
+
+    def _wake(self) -> None:
+        try:
+            self._idle.popleft().release()
+        except IndexError:
+            pass
+
+    def _start(self) -> None:
+        """Start one more worker, unless another thread has just done it."""
+        with self._starting:
+            if len(self._threads) >= self.workers or self._closing:
+                return
+            number = len(self._threads)
+            thread = threading.Thread(target=self._work, name=f"pexen-thread-{number}", daemon=True)
+            thread.start()
+            self._threads[thread.ident or 0] = thread
+
+    def _work(self) -> None:
+        mailbox = self._mailbox
+        assert mailbox is not None  # noqa: S101 - open() comes before submit()
+        gate = threading.Lock()
+        gate.acquire()
+        post, running, me = mailbox.post, self._running, threading.get_ident()
+        while (attempt := self._take(gate)) is not None:
+            running[me] = attempt
+            outcome = execute(attempt)
+            del running[me], attempt
+            post(outcome)
+
+    def _take(self, gate: threading.Lock) -> Attempt | None:
+        """Return the next attempt, waiting for one; None when the pool closes."""
+        queue, idle = self._queue, self._idle
+        while True:
+            try:
+                return queue.popleft()
+            except IndexError:
+                pass
+            if self._closing:
+                return None
+            idle.append(gate)
+            if queue or self._closing:
+                try:
+                    idle.remove(gate)
+                except ValueError:
+                    gate.acquire()  # somebody has just woken this thread
+                continue
+            gate.acquire()
