@@ -5,9 +5,10 @@ Names are imported when first used, so that ``import pexen`` costs next to nothi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing typing would take longer than everything else here, in every worker process too
 if TYPE_CHECKING:
+    from typing import Any
+
     from pexen.errors import (
         DefinitionError,
         InternalError,

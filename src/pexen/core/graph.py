@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pexen.core.locks import IS, IX, Lock, Resource, S, Thing, World, X
 from pexen.core.node import Junction, Node, State
+from pexen.core.ready import ReadyQueue
 from pexen.errors import DefinitionError, nearest
 from pexen.model.call import EXECUTE, PLAIN, call_of
 from pexen.model.meta import AllOf, AnyOf, Named, TreeLock
@@ -39,7 +40,7 @@ class Graph:
     ) -> None:
         self.scopes: Scopes[Node] = Scopes()
         self.nodes = self.scopes.items
-        self.queues: dict[str, list[Any]] = {pool: [] for pool in pools}
+        self.queues = {pool: ReadyQueue() for pool in pools}
         self.world = World()
         self.resources = {name: Resource(name, total) for name, total in sorted((resources or {}).items())}  # type: ignore[arg-type]
         self.locks: dict[Name | tuple[str, TreeLock], Lock] = {}
@@ -86,7 +87,10 @@ class Graph:
         meta = task.meta
         if not ("claims" in meta or "uses" in meta or "resources" in meta or "alone" in meta or "once" in meta):
             return None
-        key = (task.claims, task.uses, tuple(task.resources.items()), task.alone)
+        key: Any = (meta.get("claims"), meta.get("uses"), meta.get("alone"))
+        amounts = meta.get("resources")
+        if amounts:
+            key = (*key, tuple(amounts.items()))
         known = self._needs.get(key)
         if known is None:
             known = self._needs[key] = self._work_out(task)
@@ -173,7 +177,7 @@ class Batch:
     def enter(self, tasks: Iterable[Task]) -> None:
         """Make the nodes; enter their paths and what they provide."""
         graph, nodes, order = self.graph, self.nodes, self.first
-        items, provide, default = graph.nodes, graph.scopes.provide, graph.queues.get(DEFAULT_POOL, [])
+        items, provide, default = graph.nodes, graph.scopes.provide, graph.queues[DEFAULT_POOL]
         for task in tasks:
             path = task.path
             if path is None:

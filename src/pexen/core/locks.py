@@ -11,18 +11,17 @@ best parked task that now fits is *offered* it: it goes back to the ready queue,
 something else, the thing is offered to the next. So each release costs O(kinds of want x log waiting), nothing is
 rescanned, and no task sleeps while what it lacks is free.
 
-*Fairness.* Each grant counts against the oldest parked task of equal or better priority that it conflicts with; after
-`OVERTAKES` of them that task is the *barrier*: until it has started, nothing that conflicts with it is granted. One
+*Fairness.* Each grant to a task that came later, or of lower priority, counts as an overtake of the task parked longest, if the two
+conflict; after `OVERTAKES` of them that task is the *barrier*: until it has started, nothing that conflicts with it is granted. One
 barrier at a time, oldest first.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pexen.core.node import State
+from pexen.core.ready import ReadyQueue
 
 if TYPE_CHECKING:
     from pexen.core.node import Node
@@ -43,7 +42,7 @@ class Thing:
     def __init__(self, name: str) -> None:
         self.name = name
         self.holders: dict[Node, float] = {}
-        self.waiting: dict[float, list[Any]] = {}
+        self.waiting: dict[float, ReadyQueue] = {}
         self.parked = 0
         self.oldest: deque[Node] = deque()
         self.grants = 0
@@ -79,14 +78,11 @@ class Thing:
         return self.fits(want)
 
     def park(self, node: Node, want: float) -> None:
-        """Let a node wait here."""
-        waiting = node.waiting
-        assert waiting is not None  # noqa: S101 - for the type checker
-        waiting.thing, waiting.want, waiting.since = self, want, self.grants
-        heap = self.waiting.get(want)
-        if heap is None:
-            heap = self.waiting[want] = []
-        heappush(heap, node.key())
+        """Enter a node that waits here."""
+        queue = self.waiting.get(want)
+        if queue is None:
+            queue = self.waiting[want] = ReadyQueue()
+        queue.push((node.priority, -node.weight, node.order, node))
         self.oldest.append(node)
         self.parked += 1
 
@@ -102,32 +98,54 @@ class Thing:
 
     def is_parked(self, node: Node) -> bool:
         """Tell whether a node waits here."""
-        return node.waiting is not None and node.waiting.thing is self and node.state is State.READY
+        return node.waiting is not None and node.waiting.thing is self
 
-    def best(self) -> Node | None:
-        """Take the best parked node that could be granted what it wants now out of the queue."""
-        found = None
-        for want, heap in self.waiting.items():
-            while heap:
-                waiting = heap[0][3].waiting
+    def grantable(self) -> ReadyQueue | None:
+        """Return the queue whose first node could be granted what it wants now, the best of them."""
+        found, best = None, None
+        for want, queue in self.waiting.items():
+            entry = queue.first()
+            while entry is not None:
+                waiting = entry[3].waiting
                 if waiting is not None and waiting.thing is self and waiting.want == want:
                     break
-                heappop(heap)
-            if heap and (found is None or heap[0] < found[0]) and self.admits(heap[0][3], want):
-                found = heap
-        return None if found is None else heappop(found)[3]  # type: ignore[no-any-return]
+                queue.pop()  # it left, or waits elsewhere
+                entry = queue.first()
+            if entry is not None and (best is None or entry < best) and self.admits(entry[3], want):
+                found, best = queue, entry
+        return found
+
+    def offer(self) -> None:
+        """Bring the best parked task that now fits back to its ready queue."""
+        queue = self.grantable()
+        if queue is None:
+            return
+        entry = queue.pop()
+        node = entry[3]
+        waiting = node.waiting
+        assert waiting is not None  # noqa: S101 - for the type checker
+        waiting.overtaken += self.grants - waiting.since
+        waiting.thing, waiting.offered = None, self
+        self.parked -= 1
+        if not self.parked:
+            self.oldest.clear()
+        node.queue.push(entry)
 
     def overtook(self, node: Node, want: float) -> Node | None:
         """Count a grant against those who wait; return one who has been overtaken too often."""
         queue = self.oldest
-        while queue and not self.is_parked(queue[0]):
+        while queue:
+            first = queue[0]
+            waiting = first.waiting
+            if waiting is not None and waiting.thing is self:
+                break
             queue.popleft()
-        if not queue:
+        else:
             return None
-        first = queue[0]
-        waiting = first.waiting
-        assert waiting is not None  # noqa: S101 - for the type checker
-        if first is node or node.priority < first.priority or not self.conflicts(want, waiting.want):
+        mine = node.waiting
+        if (mine is not None and mine.first < waiting.first) or node.priority < first.priority:
+            return None  # it came first, or may go first
+        if not self.conflicts(want, waiting.want):
             return None
         self.grants += 1
         return first if waiting.overtaken + self.grants - waiting.since >= OVERTAKES else None

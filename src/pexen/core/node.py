@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pexen.core.locks import Thing
+    from pexen.core.ready import Entry, ReadyQueue
     from pexen.model.task import Task
 
 
@@ -63,11 +64,11 @@ class Waiting:
 
     __slots__ = ("first", "offered", "overtaken", "since", "thing", "want")
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, thing: Thing, want: float) -> None:
         self.first = first
-        self.thing: Thing | None = None
-        self.want: float = 0
-        self.since = 0
+        self.thing: Thing | None = thing
+        self.want = want
+        self.since = thing.grants
         self.overtaken = 0
         self.offered: Thing | None = None
 
@@ -85,7 +86,7 @@ class Node:
         "weight",
     )  # fmt: skip
 
-    def __init__(self, task: Task, order: int, queue: list[Any]) -> None:
+    def __init__(self, task: Task, order: int, queue: ReadyQueue) -> None:
         self.task = task
         self.order = order
         self.queue = queue
@@ -104,7 +105,7 @@ class Node:
         """The task's path."""
         return self.task.path  # type: ignore[return-value]
 
-    def key(self) -> tuple[float, float, int, Node]:
+    def key(self) -> Entry:
         """Return the place in a ready queue: best first, unique by order of addition."""
         return (self.priority, -self.weight, self.order, self)
 

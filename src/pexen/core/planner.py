@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from pexen.core.graph import DEFAULT_POOL, Graph, shown
@@ -27,6 +26,7 @@ from pexen.errors import InternalError
 
 if TYPE_CHECKING:
     from pexen.core.graph import Batch
+    from pexen.core.ready import Entry
     from pexen.model.call import Call
     from pexen.model.task import Task
 
@@ -88,16 +88,17 @@ class Planner:
         """
         batch = self._graph.admit(tasks, self._durations)
         self.unfinished += len(batch.nodes)
-        fresh: dict[int, list[Any]] = {}
+        fresh: dict[int, list[Entry]] = {}
         for node in batch.nodes:
             if not node.missing:
                 node.state = READY
-                queue = fresh.get(id(node.queue))
-                if queue is None:
-                    queue = fresh[id(node.queue)] = []
-                queue.append((node.priority, -node.weight, node.order, node))
-        for queue in self._queues.values():
-            self._push_all(queue, fresh.get(id(queue), ()))
+                entries = fresh.get(id(node.queue))
+                if entries is None:
+                    entries = fresh[id(node.queue)] = []
+                entries.append((node.priority, -node.weight, node.order, node))
+        if fresh:
+            for queue in self._queues.values():
+                queue.extend(fresh.get(id(queue), []))
         self._settle(batch)
         if self._graph.dormant:
             self._demand_for(batch.nodes)
@@ -112,17 +113,21 @@ class Planner:
         once, is not handed out for that. Tasks found to be unable to run any more are put among the fallen.
         """
         queue = self._queues[pool]
+        run, heap = queue.run, queue.heap
         world = self._world
-        while queue:
-            node = queue[0][3]
-            if node.state is not READY or (node.waiting is not None and node.waiting.thing is not None):
-                heappop(queue)  # cancelled, or parked, since it came here
-                continue
+        while run or heap:
+            node = run[0][3] if run and not (heap and heap[0] < run[0]) else heap[0][3]
             needs = node.needs
+            if node.state is not READY or (node.waiting is not None and node.waiting.thing is not None):
+                queue.pop()  # cancelled, or parked, since it came here
+                continue
             if (world.mask or world.barrier is not None) and node is not world.barrier:
                 return None
             if needs is None:
-                heappop(queue)
+                if heap:
+                    queue.pop()
+                else:
+                    run.popleft()
                 node.state = RUNNING
                 self.running += 1
                 world.running += 1
@@ -131,7 +136,7 @@ class Planner:
                 return node.task
             if ahead:
                 return None
-            heappop(queue)
+            queue.pop()
             if self._take(node, needs):
                 return node.task
         return None
@@ -165,7 +170,7 @@ class Planner:
         if node.needs is None:
             self._world.running -= 1
             if self._world.parked:
-                self._offer(self._world)
+                self._world.offer()
         return self.take_fallen() if self._fallen else []
 
     def free(self, task: Task) -> None:
@@ -187,9 +192,9 @@ class Planner:
             self._cancel([node], "the run is ending")
             return
         node.state = READY
-        heappush(node.queue, node.key())
+        node.queue.push(node.key())
         if self._world.parked:
-            self._offer(self._world)
+            self._world.offer()
 
     def hold(self) -> None:
         """Somebody may still add tasks: the run is not over before `release`."""
@@ -216,8 +221,8 @@ class Planner:
         for thing, want in node.needs or ():
             if isinstance(thing, Lock) and want == X and thing is not self._world and node in thing.holders:
                 thing.poisoned = node
-                for heap in thing.waiting.values():
-                    for *_, waiter in heap:
+                for queue in thing.waiting.values():
+                    for *_, waiter in queue.entries():
                         if thing.is_parked(waiter):
                             self._fall(waiter, self._poisoned(thing))
         return self.take_fallen()
@@ -240,7 +245,7 @@ class Planner:
         """Tell whether nothing runs and nothing can be started although tasks are left: a bug of ours."""
         if self.is_over() or self.running or self._holds or self._fallen:
             return False
-        return not any(queue[0][3].state is READY for queue in self._queues.values() if queue)
+        return not any(entry[3].state is READY for queue in self._queues.values() if (entry := queue.first()))
 
     def take_fallen(self) -> list[Fallen]:
         """Return the tasks that have fallen since the last time anybody asked, in order."""
@@ -313,7 +318,7 @@ class Planner:
                     self._succeed(dependant)  # as deep as junctions nest, which is as deep as any_of() is written
             elif not dependant.missing and dependant.state is BLOCKED:
                 dependant.state = READY
-                heappush(dependant.queue, (dependant.priority, -dependant.weight, dependant.order, dependant))
+                dependant.queue.push((dependant.priority, -dependant.weight, dependant.order, dependant))
 
     def _doom(self, stack: list[tuple[Node | Junction, str]]) -> None:
         """Skip everything that requires what is on the stack, naming the culprit."""
@@ -362,7 +367,7 @@ class Planner:
             follower.missing -= 1
             if not follower.missing and follower.state is BLOCKED:
                 follower.state = READY
-                heappush(follower.queue, follower.key())
+                follower.queue.push(follower.key())
 
     def _settle(self, batch: Batch) -> None:
         """Deal with requirements that were decided before the batch was added."""
@@ -417,7 +422,7 @@ class Planner:
                 item.missing -= 1
                 if not item.missing and item.state is BLOCKED:
                     item.state = READY
-                    heappush(item.queue, item.key())
+                    item.queue.push(item.key())
                 stack += item.bound
 
     # -- locks and resources --------------------------------------------------------------------------------------
@@ -450,18 +455,21 @@ class Planner:
                 self._lift_barrier(node)
         for thing, _ in needs:
             if thing.parked and thing.is_open():
-                self._offer(thing)
+                thing.offer()
         return True
 
     def _park(self, node: Node, thing: Thing, want: float) -> None:
         waiting = node.waiting
         if waiting is None:
             self._waited += 1
-            waiting = node.waiting = Waiting(self._waited)
+            node.waiting = Waiting(self._waited, thing, want)
+            thing.park(node, want)
+            return
+        waiting.thing, waiting.want, waiting.since = thing, want, thing.grants
         offered, waiting.offered = waiting.offered, None
         thing.park(node, want)
         if offered is not None and offered is not thing:
-            self._offer(offered)
+            offered.offer()
 
     def _release(self, node: Node) -> None:
         """Give back what a node holds, and offer it on."""
@@ -476,18 +484,9 @@ class Planner:
             thing.give(node)
         for thing, _ in needs:
             if thing.parked:
-                self._offer(thing)
+                thing.offer()
         if world.parked:
-            self._offer(world)
-
-    def _offer(self, thing: Thing) -> None:
-        """Bring the best parked task that now fits back to the ready queue."""
-        node = thing.best()
-        if node is None:
-            return
-        thing.unpark(node)
-        node.waiting.offered = thing  # type: ignore[union-attr]
-        heappush(node.queue, node.key())
+            world.offer()
 
     def _count(self, thing: Thing, node: Node, want: float) -> None:
         """Count a grant against who waits for the thing; make a barrier of one that was overtaken too often."""
@@ -504,7 +503,7 @@ class Planner:
             thing.barrier = None
         for thing, _ in node.needs or ():
             if thing.parked:
-                self._offer(thing)
+                thing.offer()
 
     def _no_longer_waits(self, node: Node, waiting: Waiting) -> None:
         """Clean up after a waiting task that leaves unstarted."""
@@ -512,7 +511,7 @@ class Planner:
         if self._barrier is node:
             self._lift_barrier(node)
         if waiting.offered is not None and waiting.offered.parked:
-            self._offer(waiting.offered)
+            waiting.offered.offer()
 
     @staticmethod
     def _poisoned(thing: Thing) -> str:
@@ -561,54 +560,44 @@ class Planner:
     def check(self) -> None:
         """Assert every invariant; O(n), for tests."""
         nodes = list(self._nodes.values())
-        assert self.unfinished == sum(node.state not in FINAL for node in nodes), "unfinished"
+        _sure(self.unfinished == sum(node.state not in FINAL for node in nodes), "unfinished")
         active = [node for node in nodes if node.state in {RUNNING, UP}]
-        assert self.running == len(active), "running"
+        _sure(self.running == len(active), "running")
         bare = sum(node.needs is None for node in active)
-        assert self._world.running == bare + sum(self._world not in dict(one.needs or ()) for one in self._unfreed)
-        in_queue = {id(entry[3]) for queue in self._queues.values() for entry in queue}
+        _sure(self._world.running == bare + sum(self._world not in dict(one.needs or ()) for one in self._unfreed), "world")
+        in_queue = {id(entry[3]) for queue in self._queues.values() for entry in queue.entries()}
         for node in nodes:
             parked = node.waiting is not None and node.waiting.thing is not None
-            assert node.missing >= 0, f"{node} misses {node.missing}"
-            assert (node.state is not BLOCKED) or node.missing > 0, f"{node} is blocked by nothing"
+            _sure(node.missing >= 0, f"{node} misses {node.missing}")
+            _sure((node.state is not BLOCKED) or node.missing > 0, f"{node} is blocked by nothing")
             if node.state is READY:
-                assert not node.missing, f"{node} is ready too early"
-                assert parked or id(node) in in_queue, f"{node} is lost"
+                _sure(not node.missing, f"{node} is ready too early")
+                _sure(parked or id(node) in in_queue, f"{node} is lost")
                 if parked:
                     thing = node.waiting.thing  # type: ignore[union-attr]
-                    mine = [entry[3] for heap in thing.waiting.values() for entry in heap]  # type: ignore[union-attr]
-                    assert node in mine, f"{node} is parked nowhere"
+                    mine = [entry[3] for queue in thing.waiting.values() for entry in queue.entries()]  # type: ignore[union-attr]
+                    _sure(node in mine, f"{node} is parked nowhere")
             if node.state is not READY:
-                assert not parked, f"{node} is parked"
+                _sure(not parked, f"{node} is parked")
         for thing in self._things():
             self._check_thing(thing)
         if self._barrier is not None:
-            assert self._barrier.state is READY, "the barrier does not wait"
+            _sure(self._barrier.state is READY, "the barrier does not wait")
 
     def _check_thing(self, thing: Thing) -> None:
         for holder in thing.holders:
-            assert holder.state not in UNSTARTED, f"{thing.name} is held by {holder}"
-        parked = {id(entry[3]): entry[3] for heap in thing.waiting.values() for entry in heap if thing.is_parked(entry[3])}
-        assert thing.parked == len(parked), f"{thing.name}: {thing.parked} parked, found {len(parked)}"
+            _sure(holder.state not in UNSTARTED, f"{thing.name} is held by {holder}")
+        parked = {id(entry[3]): entry[3] for queue in thing.waiting.values() for entry in queue.entries() if thing.is_parked(entry[3])}
+        _sure(thing.parked == len(parked), f"{thing.name}: {thing.parked} parked, found {len(parked)}")
         if isinstance(thing, Resource):
-            assert abs(thing.free + sum(thing.holders.values()) - thing.total) < 1e-6, f"{thing.name}: amounts"
+            _sure(abs(thing.free + sum(thing.holders.values()) - thing.total) < 1e-6, f"{thing.name}: amounts")
         offered = any(
             node.waiting is not None and node.waiting.offered is thing for node in self._nodes.values()
         )
-        assert offered or thing.best() is None or self._barrier is not None, f"{thing.name} is free and nobody was told"
+        _sure(offered or thing.grantable() is None or self._barrier is not None, f"{thing.name} is free and nobody was told")
 
     def _things(self) -> list[Thing]:
         return [self._world, *self._graph.locks.values(), *self._graph.resources.values()]
-
-    @staticmethod
-    def _push_all(queue: list[Any], fresh: Iterable[Any]) -> None:
-        fresh = list(fresh)
-        if len(fresh) * 4 > len(queue):
-            queue += fresh
-            heapify(queue)
-        else:
-            for entry in fresh:
-                heappush(queue, entry)
 
     def _expect(self, task: Task, state: State, verb: str) -> Node:
         node = self._nodes[task.path]  # type: ignore[index]
@@ -620,6 +609,12 @@ class Planner:
 _MET = frozenset({UP, DONE})
 _LOST = frozenset({State.FAILED, State.SKIPPED, State.CANCELLED})
 _OPEN = frozenset({BLOCKED, READY, RUNNING})
+
+
+def _sure(claim: bool, told: str) -> None:
+    """Raise for a broken invariant, also under ``python -O``."""
+    if not claim:
+        raise InternalError(f"invariant broken: {told}")
 
 
 def _members(bound: Node | Junction) -> list[Node]:

@@ -19,11 +19,18 @@ class Attempt:
     """One execution of ``task``: everything a pool needs to carry it out.
 
     ``id`` is unique in the run. ``args`` and ``kwargs`` may hold `Pickled` values, which whoever runs the callable
-    unpickles. ``shared`` are the layers of the task's shared dict. ``post`` takes events, from any thread.
+    unpickles; ``rest`` sets them and what else is declared above. ``shared`` are the layers of the task's shared dict. ``post`` takes events, from any thread.
     ``started`` (monotonic seconds) is set by the pool when the task's own code begins, ``cancelled`` by `Pool.cancel`.
     """
 
-    __slots__ = ("args", "call", "cancelled", "id", "kwargs", "number", "post", "shared", "started", "task", "units")
+    # Defaults of the class: most attempts never set these, and there are a million of them.
+    number: int = 1
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = EMPTY
+    shared: tuple[Any, ...] = ()
+    units: Mapping[str, tuple[str, ...]] = EMPTY
+    started: float = 0.0
+    cancelled: bool = False
 
     def __init__(
         self,
@@ -31,23 +38,14 @@ class Attempt:
         id: int,  # noqa: A002 - the word of the field
         call: Call,
         post: Callable[[Event], None],
-        number: int = 1,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] = EMPTY,
-        shared: tuple[Any, ...] = (),
-        units: Mapping[str, tuple[str, ...]] = EMPTY,
+        **rest: Any,
     ) -> None:
         self.task = task
         self.id = id
         self.call = call
         self.post = post
-        self.number = number
-        self.args = args
-        self.kwargs = kwargs
-        self.shared = shared
-        self.units = units
-        self.started = 0.0
-        self.cancelled = False
+        if rest:
+            self.__dict__.update(rest)
 
     def context(self) -> Context:
         """Return what the task's own code sees of its attempt; made only for tasks that ask."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pexen.errors import DefinitionError, PexenError, nearest
 from pexen.model.meta import EMPTY
 from pexen.model.result import LEVELS, Report, merge_shared
+from pexen.model.running import CURRENT as CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,16 +70,6 @@ class Context:
         if status not in LEVELS:
             raise DefinitionError(f"a report's status is one of {', '.join(LEVELS)}, not {status!r}", hint=nearest(str(status), LEVELS))
         self._report(Report(str(name), status, str(message), dict(data), tuple(map(str, files))))
-
-
-class HasContext(Protocol):
-    """An attempt, or the context itself."""
-
-    def context(self) -> Context:
-        """Return the context."""
-
-
-CURRENT: ContextVar[HasContext | None] = ContextVar("pexen_current", default=None)
 
 
 def current() -> Context:

@@ -221,17 +221,32 @@ def name(key: str, value: Any) -> Name:
     raise wrong(key, value, "a name (a string, or a tuple of strings and ints)")
 
 
+def _plain_names(value: Any) -> tuple[str, ...] | None:
+    """Return ordinary strings at once: the usual case, and there may be a million of them."""
+    kind = value.__class__
+    if kind is str:
+        return (value,) if value and value[0] != "/" else None
+    if kind is not list and kind is not tuple and kind is not set and kind is not frozenset:
+        return None
+    for item in value:
+        if item.__class__ is not str or not item or item[0] == "/":
+            return None
+    return tuple(value) if kind is list or kind is tuple else tuple(sorted(value))
+
+
 def names(key: str, value: Any) -> tuple[Name, ...]:
     """Accept one name or several."""
-    if value.__class__ is str and value and value[0] != "/":
-        return (value,)
+    plain = _plain_names(value)
+    if plain is not None:
+        return plain
     return tuple(name(key, item) for item in _several(key, value))
 
 
 def locks(key: str, value: Any) -> tuple[Name | TreeLock, ...]:
     """Accept names and tree locks."""
-    if value.__class__ is str and value and value[0] != "/":
-        return (value,)
+    plain = _plain_names(value)
+    if plain is not None:
+        return plain
     return tuple(item if type(item) is TreeLock else name(key, item) for item in _several(key, value))
 
 
@@ -307,6 +322,10 @@ def requirements(key: str, value: Any) -> tuple[Any, ...]:
                 break
         else:
             return tuple(value)
+    elif kind is set or kind is frozenset or kind is str:
+        plain = _plain_names(value)
+        if plain is not None:
+            return plain
     return tuple(_requirement(key, item) for item in _several(key, value))
 
 

@@ -91,20 +91,15 @@ class Pickled:
         return pickle.loads(self.data)  # noqa: S301 - made by our own worker in this run, never read from disk
 
 
-@dataclass(slots=True)
 class Outcome:
     """How an attempt ended: the event that a pool posts.
 
     ``started`` and ``duration`` are seconds of the monotonic clock. ``shared`` is the task's dict (or `Pickled`) when
     it may have been written to. ``freed`` is False while processes of the attempt may still live; a `Freed` event
-    follows then, and locks are held until it comes.
+    follows then, and locks are held until it comes. ``rest`` sets whatever is declared below.
     """
 
-    attempt: Attempt
-    status: Status
-    value: Any = None
-    started: float = 0.0
-    duration: float = 0.0
+    # Defaults of the class: a task that simply passed sets none of these, and there are a million of them.
     failure: Failure | None = None
     reason: str = ""
     shared: Any = None
@@ -112,6 +107,27 @@ class Outcome:
     deps_ok: bool = False
     locks_ok: bool = True
     freed: bool = True
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        status: Status,
+        value: Any = None,
+        started: float = 0.0,
+        duration: float = 0.0,
+        **rest: Any,
+    ) -> None:
+        self.attempt = attempt
+        self.status = status
+        self.value = value
+        self.started = started
+        self.duration = duration
+        if rest:
+            self.__dict__.update(rest)
+
+    def __repr__(self) -> str:
+        """Show the attempt and its status."""
+        return f"<Outcome {self.attempt!r} {self.status} {self.reason}>"
 
 
 @dataclass(frozen=True, slots=True)

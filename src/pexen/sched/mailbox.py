@@ -46,20 +46,9 @@ class Mailbox:
 
     def post(self, event: Event) -> None:
         """Take one event; decide, unless another thread is deciding."""
-        self._inbox.append(event)
-        self.drain()
-
-    def post_all(self, events: Iterable[Event]) -> None:
-        """Take several events at once."""
-        self._inbox.extend(events)
-        self.drain()
-
-    def drain(self) -> None:
-        """Decide until the inbox is empty or somebody else decides."""
         inbox, lock = self._inbox, self.lock
-        while inbox:
-            if not lock.acquire(False):
-                return
+        inbox.append(event)
+        while inbox and lock.acquire(False):
             commands = None
             try:
                 commands = self._decide(inbox)
@@ -69,3 +58,13 @@ class Mailbox:
                 lock.release()
             if commands:
                 self._carry_out(commands)
+
+    def post_all(self, events: Iterable[Event]) -> None:
+        """Take several events at once."""
+        self._inbox.extend(events)
+        self.drain()
+
+    def drain(self) -> None:
+        """Decide until the inbox is empty or somebody else decides."""
+        if self._inbox:
+            self.post(WAKE)

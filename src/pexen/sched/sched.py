@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,17 @@ from pexen.errors import DefinitionError, InternalError, PoolError
 from pexen.model.attempt import Attempt
 from pexen.model.call import EXECUTE, PLAIN, SHARED
 from pexen.model.event import Broken, Freed, Reported, Returned
-from pexen.model.meta import EMPTY, AllOf, Named
+from pexen.model.meta import AllOf, Named
 from pexen.model.result import Details, Ended, Outcome, Result, Results, Status, worst
 from pexen.model.task import Task, as_task
+from pexen.pool.base import outcome_of
 from pexen.sched.mailbox import WAKE, Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pexen.core.planner import Explanation, Fallen
-    from pexen.model.call import Call, Source
+    from pexen.model.call import Source
     from pexen.model.result import Report
     from pexen.pool.base import Pool
 
@@ -106,7 +108,9 @@ class Sched:
             if run is None:
                 self._early.extend(self._planner.add(items))
                 return
-        run.add(items)
+        if not run.add(items):  # it has just ended: they are for the next one
+            run.wait_closed()
+            self.add(items)
 
     def run(self) -> Iterator[Result]:
         """Run everything that was added and yield each result as it comes.
@@ -114,7 +118,7 @@ class Sched:
         Tasks may be added from the loop. Leaving the loop early cancels what has not started, ends what runs, and keeps
         all results readable in `results`. A later `run` runs what was added since.
         """
-        run = self._begin(consumed=True)
+        run = self._begin(kept=True)
         try:
             yield from run
         finally:
@@ -122,18 +126,18 @@ class Sched:
 
     def start(self) -> Run:
         """Run in the background; iterate over the `Run`, or wait for it."""
-        run = self._begin(consumed=False)
+        run = self._begin(kept=True)
         run.drive_in_background()
         return run
 
     def wait(self) -> Results:
         """Run everything to the end in this thread and return the results."""
-        run = self._begin(consumed=False)
+        run = self._begin(kept=False)
         try:
             run.drive()
         finally:
             run.close()
-        return self.results
+        return run.wait()
 
     def cancel(self, *paths: str) -> None:
         """Cancel the tasks at these paths, or all: what has not started never will, what runs is asked to stop."""
@@ -175,12 +179,12 @@ class Sched:
             raise DefinitionError(f"there is no task {path!r} in this run")
         return task
 
-    def _begin(self, *, consumed: bool) -> Run:
+    def _begin(self, *, kept: bool) -> Run:
         with self._lock:
             if self._run is not None:
                 raise PoolError("this Sched is already running", hint="one run at a time; add() works while it runs")
             early, self._early = self._early, deque()
-            run = self._run = Run(self, consumed, early)
+            run = self._run = Run(self, kept, early)
         run.begin()
         return run
 
@@ -193,10 +197,10 @@ class Sched:
 class Run:
     """One execution of a `Sched`. Iterate to get the results as they come; `wait` for the end.
 
-    Made by `Sched.run` and `Sched.start`. ``consumed`` tells that somebody reads the results, so that `backlog` applies.
+    Made by `Sched.run` and `Sched.start`. ``kept`` tells whether results are kept for somebody who reads them.
     """
 
-    def __init__(self, sched: Sched, consumed: bool, early: Iterable[Fallen]) -> None:
+    def __init__(self, sched: Sched, kept: bool, early: Iterable[Fallen]) -> None:
         self._sched = sched
         self._planner = sched._planner  # noqa: SLF001 - a Sched and its Run are one thing in two lives
         self._pools = sched._pools  # noqa: SLF001
@@ -213,17 +217,20 @@ class Run:
         self._earlier: dict[str, tuple[Ended, ...]] = {}
         self._attempts = 0
         self._has_shared = bool(self._shared)
+        self._odd = self._has_shared  # whether any task so far had reports, retries or shared values
         self._epoch = time.time() - time.monotonic()
-        self._consumed = consumed
+        self._kept = kept
+        self._consumed = False
         self._fresh: deque[Result] = deque()
         self._fallen = list(early)
         self._stalled = False
         self._stopping = False
         self._over = False
-        self._closed = False
+        self._ending = False
+        self._closed = threading.Lock()
         self._error: BaseException | None = None
         self._gate_of: Callable[[Task], str | None] | None = None
-        self._sleeper: Any = None
+        self._sleepers: list[tuple[threading.Lock, bool]] = []
         self._finished = threading.Event()
         self._inline: list[Any] = [pool for pool in self._pools.values() if getattr(pool, "driven", False)]
 
@@ -237,18 +244,34 @@ class Run:
             try:
                 result = fresh.popleft()
             except IndexError:
-                if not self._wait_for_more():
-                    return
+                if not self._wait_for_more(results=True):
+                    break
                 continue
             if self._stalled and len(fresh) <= limit:
                 self._mailbox.post(WAKE)
             yield result
+        if self._error is not None:
+            raise self._error
 
     def wait(self, timeout: float | None = None) -> Results:
         """Wait for the end of the run and return the results; raises TimeoutError after ``timeout`` seconds."""
         if not self._finished.wait(timeout):
             raise TimeoutError("the run is not over")
+        if self._error is not None:
+            raise self._error
         return self._sched.results
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the run from ending while tasks may still be added from elsewhere."""
+        with self.lock:
+            self._planner.hold()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._planner.release()
+            self._mailbox.post(WAKE)
 
     def cancel(self) -> None:
         """Cancel what has not started and ask what runs to stop."""
@@ -268,12 +291,15 @@ class Run:
             lane.pool.open(self._mailbox)
         self._mailbox.post(WAKE)
 
-    def add(self, tasks: list[Task]) -> None:
-        """Admit tasks while the run goes on."""
+    def add(self, tasks: list[Task]) -> bool:
+        """Admit tasks while the run goes on; False when it has just ended."""
         with self.lock:
+            if self._ending:
+                return False
             self._fallen += self._planner.add(tasks)
             self._over = False
         self._mailbox.post(WAKE)
+        return True
 
     def cancel_tasks(self, tasks: list[Task], *, force: bool = False) -> None:
         """Take the unstarted ones of the tasks out; ask (or force) those in flight to stop."""
@@ -284,6 +310,10 @@ class Run:
         for attempt in flying:
             self._lane_of(attempt.task).pool.cancel(attempt, force=force)
         self._mailbox.post(WAKE)
+
+    def wait_closed(self) -> None:
+        """Wait until the pools are closed, however the run ended."""
+        self._finished.wait()
 
     def in_flight(self) -> tuple[Running, ...]:
         """Return the attempts in flight; call it under `lock`."""
@@ -311,9 +341,9 @@ class Run:
 
     def close(self) -> None:
         """End whatever is left and close the pools. Returns when everything that can be ended is gone."""
-        if self._closed:
+        if not self._closed.acquire(blocking=False):
+            self.wait_closed()
             return
-        self._closed = True
         try:
             if not self._over:
                 self._stop()
@@ -321,6 +351,8 @@ class Run:
                 lane.pool.close()
             self._mailbox.drain()
         finally:
+            with self.lock:
+                self._over = self._ending = True
             self._sched._end(self)  # noqa: SLF001
             self._finished.set()
             self._wake()
@@ -332,44 +364,45 @@ class Run:
         grace = max((attempt.task.grace for attempt in list(self._flying.values())), default=0.0)
         end = time.monotonic() + grace
         while self._flying and not self._over and (left := end - time.monotonic()) > 0:
-            self._sleep(left)
+            self._sleep(left, results=False)
         if self._flying:
             self.cancel_tasks(self._planner.tasks(), force=True)
 
-    def _wait_for_more(self, *, results: bool = True) -> bool:
-        """Wait until there is a result to read; False when the run is over and there is none."""
+    def _wait_for_more(self, *, results: bool, timeout: float | None = None) -> bool:
+        """Wait until there may be a result to read; False when the run is over and all are read."""
         for pool in self._inline:
             if pool.run_queued():
                 return True
         if results and self._fresh:
             return True
         if self._over:
-            if self._error is not None:
-                error, self._error = self._error, None
-                raise error
-            return bool(results and self._fresh)
-        self._sleep(None, results=results)
+            with self.lock:
+                self._ending = self._over
+            return not self._ending
+        self._sleep(timeout, results=results)
         return True
 
-    def _sleep(self, timeout: float | None, *, results: bool = False) -> None:
-        """Sleep until somebody calls `_wake`: for results, or for the end."""
+    def _sleep(self, timeout: float | None, *, results: bool) -> None:
+        """Sleep until there are results (if they are wanted), something to run inline, or the end."""
         gate = threading.Lock()
         gate.acquire()
-        self._sleeper = (gate, results)
-        if self._over or (results and self._fresh) or any(pool.has_queued() for pool in self._inline):
-            self._sleeper = None
-            return
-        gate.acquire(timeout=-1 if timeout is None else timeout)
-        self._sleeper = None
+        me = (gate, results)
+        self._sleepers.append(me)
+        if not (self._over or (results and self._fresh) or any(pool.has_queued() for pool in self._inline)):
+            gate.acquire(timeout=-1 if timeout is None else timeout)
+        try:
+            self._sleepers.remove(me)
+        except ValueError:
+            pass  # whoever woke this thread has done it
 
     def _wake(self, *, only_for_results: bool = False) -> None:
-        sleeper = self._sleeper
-        if sleeper is not None and (sleeper[1] or not only_for_results):
-            self._sleeper = None
-            try:
+        for sleeper in self._sleepers[:]:
+            if sleeper[1] or not only_for_results:
+                try:
+                    self._sleepers.remove(sleeper)
+                except ValueError:
+                    continue
                 sleeper[0].release()
-            except RuntimeError:
-                pass  # two threads woke it at once
 
     # -- deciding: under the lock, no user code -------------------------------------------------------------------
 
@@ -389,7 +422,7 @@ class Run:
             self._record_fallen()
         if not self._flying and not commands:
             self._check_end()
-        if (self._sleeper is not None) and (len(self._fresh) != fresh or self._over):
+        if self._sleepers and (len(self._fresh) != fresh or self._over):
             self._wake(only_for_results=not self._over)
         return commands
 
@@ -401,16 +434,17 @@ class Run:
         task = attempt.task
         self._lane_of(task).in_flight -= 1
         status = outcome.status
-        if status is PASSED and not self._reports and not self._earlier and not self._has_shared and not outcome.shared:
-            if outcome.output is None:
-                result = Result(task, PASSED, outcome.value, outcome.started + self._epoch, outcome.duration)
-                fallen = self._planner.finish(task)
-                if task.meta and outcome.freed:
-                    self._planner.free(task)
-                self._record(result)
-                if fallen:
-                    self._fallen += fallen
-                return
+        if status is PASSED and not self._odd and outcome.shared is None and outcome.output is None:
+            result = Result(task, PASSED, outcome.value, outcome.started + self._epoch, outcome.duration)
+            fallen = self._planner.finish(task)
+            if task.meta and outcome.freed:
+                self._planner.free(task)
+            self._results[task.path] = result  # type: ignore[index]
+            if self._kept:
+                self._fresh.append(result)
+            if fallen:
+                self._fallen += fallen
+            return
         self._ended_otherwise(outcome, attempt)
 
     def _ended_otherwise(self, outcome: Outcome, attempt: Attempt) -> None:
@@ -423,11 +457,13 @@ class Run:
             ended = Ended(
                 attempt.number, status, start, outcome.duration, outcome.failure, outcome.reason, outcome.output
             )
+            self._odd = True
             self._earlier[path] = (*self._earlier.get(path, ()), ended)
             planner.requeue(task)
             return
         shared = attempt.shared if outcome.shared is None else (outcome.shared,)
-        self._has_shared = self._has_shared or outcome.shared is not None
+        if outcome.shared is not None:
+            self._has_shared = self._odd = True
         earlier = self._earlier.pop(path, ())
         details = Details(outcome.failure, outcome.reason, reports, earlier, shared, outcome.output)
         result = Result(task, status, outcome.value, start, outcome.duration, details)
@@ -452,6 +488,7 @@ class Run:
         """Take in everything but outcomes."""
         if isinstance(event, Reported):
             if event.attempt.id in self._flying:
+                self._odd = True
                 self._reports.setdefault(event.attempt.task.name, []).append(event.report)
         elif isinstance(event, Returned):
             if self._flying.pop(event.attempt.id, None) is not None:
@@ -468,7 +505,7 @@ class Run:
 
     def _record(self, result: Result) -> None:
         self._results[result.task.path] = result  # type: ignore[index]
-        if self._consumed:
+        if self._kept:
             self._fresh.append(result)
 
     def _record_fallen(self) -> None:
@@ -569,22 +606,26 @@ class Run:
         for lane, attempt in commands:
             meta = attempt.task.meta
             if meta and ("when" in meta or "host" in meta):
-                reason = self._gate(attempt)
-                if reason is not None:
-                    self._mailbox.post(Outcome(attempt, Status.SKIPPED, reason=reason))
+                refused = self._gate(attempt)
+                if refused is not None:
+                    self._mailbox.post(refused)
                     continue
             lane.pool.submit(attempt)
-        if self._inline and self._sleeper is not None:
+        if self._inline and self._sleepers:
             self._wake()
 
-    def _gate(self, attempt: Attempt) -> str | None:
-        """Return why a task is not to run on this machine, decided just before it would start."""
+    def _gate(self, attempt: Attempt) -> Outcome | None:
+        """Return the outcome of a task that is not to run on this machine, decided just before it would start."""
         if self._gate_of is None:
             from pexen.factory.conditions import gate  # only runs with conditions pay for it
             from pexen.factory.facts import gather
 
             self._gate_of = gate(gather())
-        return self._gate_of(attempt.task)
+        try:
+            reason = self._gate_of(attempt.task)
+        except BaseException as error:  # noqa: BLE001 - a condition may be the user's own code
+            return outcome_of(attempt, error)
+        return None if reason is None else Outcome(attempt, Status.SKIPPED, reason=reason)
 
 
 class _Lane:

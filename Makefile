@@ -1,0 +1,59 @@
+# What a developer and CI do; `make` alone lists the targets.
+#
+#   make PYTHON=python3.13 test     another interpreter (the environment is made anew)
+#   make test ARGS='-k locks -x'    more arguments for pytest, or for the bench programs
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# One stamp per interpreter: asking for another one finds its stamp missing and starts over.
+STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
+BENCH := bench/planner.py bench/overhead.py
+
+.PHONY: help demo test lint bench docs clean distclean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo       run the example tree in examples/system'
+	@echo 'make test       run the tests'
+	@echo 'make lint       ruff check, ruff format --check, mypy --strict'
+	@echo 'make bench      measure the planner and the overhead of a task'
+	@echo 'make docs       build the documentation into docs/_build'
+	@echo 'make clean      remove what the others left, but for .venv'
+	@echo 'make distclean  remove .venv as well'
+
+$(STAMP): pyproject.toml requirements-dev.txt
+	@test -e $@ || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements-dev.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/pexen run examples/system -j 4
+	@echo
+	@echo 'That was examples/system: look there for the tasks, and in README.md and docs/ for what they say.'
+	@echo 'Next: $(BIN)/pexen list examples/system, $(BIN)/pexen --help'
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy --strict --no-error-summary src/pexen
+
+bench: $(STAMP)
+	@set -e; for program in $(BENCH); do $(BIN)/python $$program $(ARGS); done
+
+docs: $(STAMP)
+	@$(BIN)/sphinx-build -q -W --keep-going docs docs/_build
+
+clean:
+	@rm -rf docs/_build dist build .coverage .coverage.* .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache
+	@find . -path ./$(VENV) -prune -o -path ./.git -prune -o \
+	    '(' -name __pycache__ -o -name .pexen -o -name '*.egg-info' ')' -type d -prune -exec rm -rf '{}' +
+
+distclean: clean
+	@rm -rf $(VENV)

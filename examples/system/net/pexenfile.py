@@ -1,0 +1,3 @@
+"""What holds for everything below this folder."""
+
+defaults = dict(timeout="30s", tags={"net"})

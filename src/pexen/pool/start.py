@@ -1,0 +1,223 @@
+"""Starting worker processes, in one of two ways that both never fork this process without exec.
+
+``exec``
+    A fresh interpreter each, 15 ms. It has this process's environment, folder and limits as they are at that moment.
+``forkserver``
+    A fresh interpreter once, which has imported nothing but the worker's module and has one thread; it forks the
+    workers, 2 ms each. They have the environment, folder and limits of the moment when the server was started.
+
+Either way a worker leads a session and a process group of its own, and inherits three descriptors: its end of the socket
+pair, the eventfd with the tokens, and standard error. Its number 2 is a memory file at first, so that a worker that does
+not come up can be quoted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pexen.pool import forkserver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ROOT = str(Path(__file__).parents[2])
+_BOOT = "import sys; sys.path.insert(0, {root!r}); from {module} import main; main({arguments})"
+_SIGKILL = int(signal.SIGKILL)
+_PATIENCE = 30.0
+"""Seconds that the fork server may take to answer, most of all to start."""
+
+
+class Process(Protocol):
+    """A started process, dead or alive, until `reap`."""
+
+    pid: int
+    pidfd: int
+    """Becomes readable when the process has ended. Belongs to whoever asked for the process."""
+
+    def reap(self) -> int | None:
+        """Take note of the process's end, which has come; return its exit status, negative for a signal."""
+
+
+class Inherited(NamedTuple):
+    """The descriptors a worker gets; they stay the caller's."""
+
+    sock: int
+    gate: int
+    stderr: int
+    first_stderr: int
+
+
+class Starter(Protocol):
+    """A way to start workers. To be used from one thread."""
+
+    def start(self, inherited: Inherited) -> Process:
+        """Start a worker; raises `OSError`."""
+
+    def close(self) -> None:
+        """Give back what the starter itself needed."""
+
+
+class ExecStarter:
+    """Starts each worker as a fresh interpreter."""
+
+    def start(self, inherited: Inherited) -> Process:
+        """See `Starter`."""
+        given = (inherited.sock, inherited.gate, inherited.stderr)
+        return Executed(launch("pexen.pool.worker", given, stderr=inherited.first_stderr))
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Executed:
+    """A child of ours."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+        try:
+            self.pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            kill_group(process.pid)
+            process.wait()
+            raise
+
+    def reap(self) -> int | None:
+        """See `Process`."""
+        return self._process.wait()
+
+
+class ForkStarter:
+    """Asks a fork server for workers; starts the server when the first one is wanted, or after it has died."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[bytes] | None = None
+        self._sock: socket.socket | None = None
+
+    def start(self, inherited: Inherited) -> Process:
+        """See `Starter`."""
+        try:
+            pid, (pidfd,) = forkserver.ask(self._connection(), forkserver.FORK, 0, inherited)
+        except (OSError, ValueError) as error:
+            self.close()
+            raise OSError("the fork server has died") from error
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return Forked(self, pid, pidfd)
+
+    def reap(self, pid: int) -> int | None:
+        """Return the exit status of a worker that has ended, or None when nobody can tell any more."""
+        if self._sock is None:
+            return None
+        try:
+            return forkserver.ask(self._sock, forkserver.REAP, pid)[0]
+        except (OSError, ValueError):
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """End the server."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+        if self._server is not None:
+            kill_group(self._server.pid)
+            self._server.wait()
+            self._server = None
+
+    def _connection(self) -> socket.socket:
+        if self._sock is None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.settimeout(_PATIENCE)
+            with theirs:
+                try:
+                    self._server = launch("pexen.pool.forkserver", (theirs.fileno(),))
+                except OSError:
+                    ours.close()
+                    raise
+            self._sock = ours
+        return self._sock
+
+
+class Forked:
+    """A child of the fork server."""
+
+    def __init__(self, server: ForkStarter, pid: int, pidfd: int) -> None:
+        self._server = server
+        self.pid = pid
+        self.pidfd = pidfd
+
+    def reap(self) -> int | None:
+        """See `Process`."""
+        return self._server.reap(self.pid)
+
+
+STARTERS: dict[str, type[ExecStarter] | type[ForkStarter]] = {"exec": ExecStarter, "forkserver": ForkStarter}
+
+
+def launch(module: str, descriptors: Sequence[int], stderr: int | None = None) -> subprocess.Popen[bytes]:
+    """Start an interpreter like this one, in a session of its own, that runs ``main(*descriptors)`` of a module."""
+    if not sys.executable:
+        raise OSError("sys.executable does not say where Python is")
+    code = _BOOT.format(root=_ROOT, module=module, arguments=", ".join(map(str, descriptors)))
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+    with ExitStack() as closing:
+        streams = [closing.enter_context(_open_or_null(number)) for number in (1, 2)]
+        # -P: whatever lies about in the current folder is not taken for a module of the standard library.
+        return subprocess.Popen(
+            [sys.executable, "-P", *flags, "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=streams[0].fd,
+            stderr=streams[1].fd if stderr is None else stderr,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+
+
+class _open_or_null:  # noqa: N801 - used like a function
+    """A standard descriptor of ours, or /dev/null where it is closed."""
+
+    def __init__(self, number: int) -> None:
+        self.fd = number
+        self._opened = -1
+
+    def __enter__(self) -> _open_or_null:
+        try:
+            os.fstat(self.fd)
+        except OSError:
+            self.fd = self._opened = os.open(os.devnull, os.O_WRONLY)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._opened >= 0:
+            os.close(self._opened)
+
+
+def kill_group(leader: int) -> None:
+    """Kill every process in a group whose leader we have not reaped yet, so that the number is still its own."""
+    try:
+        os.killpg(leader, _SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def told(status: int | None) -> str:
+    """Return how a process without a result ended, in words."""
+    if status is None:
+        return "its process has gone"
+    if status >= 0:
+        return _MEANS.get(status, f"exit code {status} without a result")
+    try:
+        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+_MEANS = {71: "exit code 71: it closed the descriptors of its worker, or lost the runner"}

@@ -1,0 +1,180 @@
+"""What a task changed in its worker process, put back before the next one starts; or the verdict that it cannot be.
+
+Done after every task, so it must cost less than the task's own overhead: 6 µs in all. Three means, cheapest first:
+
+- *Put back without looking*: umask, folder, standard descriptors, signal mask, timers are one system call each to set,
+  no more than it would take to look.
+- *Look and put back*: signal handlers, ``sys.path``, standard streams, tracing. Locale and resource limits are only
+  looked at once somebody has imported the module through which they are changed.
+- *Be told*: `os.putenv` and `os.unsetenv`, through which `os.environ` goes too, are replaced by functions that note the
+  name. So only what was touched is restored, and code that bypasses `os.environ` is noticed as well.
+
+Threads and children that a task leaves behind cannot be put back: the process has to go. What C code changes without
+Python's knowledge is not seen. What the *import* of a task's module changes stays: in the runner it has stayed as well.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _thread
+import os
+import sys
+import time
+from operator import is_not
+
+TYPE_CHECKING = False  # see pexen.pool.wire
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+_SIGNALS = [number for number in range(1, _signal.NSIG) if number not in {_signal.SIGKILL, _signal.SIGSTOP, 32, 33}]
+_LC_ALL = 6
+_ABSENT = object()
+
+
+class Tidy:
+    """Knows how the process was and makes it so again. ``homes`` are descriptors out of the tasks' reach.
+
+    ``homes`` maps each standard descriptor to the one it is a copy of, and ``folder`` holds a number for the folder's.
+    ``limits`` are the resource limits as the runner saw them.
+    """
+
+    def __init__(self, homes: dict[int, int], folder: int, limits: Sequence[tuple[int, int]] = ()) -> None:
+        self.homes = homes
+        self._folder = folder
+        self.limits = list(limits)
+        self._putenv, self._unsetenv = os.putenv, os.unsetenv
+        self._touched: list[Any] = []
+        os.putenv, os.unsetenv = self._noting(os.putenv), self._noting(os.unsetenv)
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the process as it is now for how it has to be."""
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._keep_folder()
+        self._environ = os.environ
+        self._variables: dict[Any, Any] = dict(os.environ._data)  # type: ignore[attr-defined]
+        self._touched.clear()
+        self._streams = (sys.stdin, sys.stdout, sys.stderr)
+        self._handlers = list(map(_signal.getsignal, _SIGNALS))
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+        self._path, self._search = sys.path, list(sys.path)
+        self._locale = _locale()
+        self._tracing = (sys.gettrace(), sys.getprofile())
+        self._depth = sys.getrecursionlimit()
+        self.threads = _thread._count()  # type: ignore[attr-defined]
+
+    def restore(self) -> bool:
+        """Put everything back; return whether the process can go on."""
+        try:
+            self._flush()
+            self._set()
+            self._compare()
+        except BaseException:  # whatever the task has made of its process: it is the last one there
+            return False
+        return not self._has_leftovers()
+
+    def _set(self) -> None:
+        """Put back without looking."""
+        os.umask(self._umask)
+        os.fchdir(self._folder)
+        for standard, home in self.homes.items():
+            os.dup2(home, standard)
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
+
+    def _compare(self) -> None:
+        """Look and put back."""
+        now = list(map(_signal.getsignal, _SIGNALS))
+        if any(map(is_not, now, self._handlers)):
+            self._restore_handlers(now)
+        if self._touched or os.environ is not self._environ:
+            self._restore_environment()
+        if sys.path is not self._path or sys.path != self._search:
+            sys.path = self._path
+            sys.path[:] = self._search
+        if sys.gettrace() is not self._tracing[0] or sys.getprofile() is not self._tracing[1]:
+            sys.settrace(self._tracing[0])
+            sys.setprofile(self._tracing[1])
+        if sys.getrecursionlimit() != self._depth:
+            sys.setrecursionlimit(self._depth)
+        sys.stdin, sys.stdout, sys.stderr = self._streams
+        modules = sys.modules
+        if "locale" in modules and _locale() != self._locale:
+            import _locale as module
+
+            module.setlocale(_LC_ALL, self._locale)
+        if "resource" in modules and self.limits:
+            self._restore_limits()
+
+    def _restore_handlers(self, now: list[Any]) -> None:
+        for number, before, after in zip(_SIGNALS, self._handlers, now, strict=True):
+            if before is not after:
+                _signal.signal(number, before)
+        for timer in (_signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+            _signal.setitimer(timer, 0)  # useless without a handler, so only set together with one
+
+    def _restore_environment(self) -> None:
+        os.environ = self._environ
+        for key in {os.fsencode(key) for key in self._touched}:
+            value = self._variables.get(key, _ABSENT)
+            if value is _ABSENT:
+                self._unsetenv(key)
+            else:
+                self._putenv(key, value)
+        if b"TZ" in {os.fsencode(key) for key in self._touched}:
+            time.tzset()
+        data = self._environ._data  # type: ignore[attr-defined]
+        data.clear()  # in place: os.environb is another view of it
+        data.update(self._variables)
+        self._touched.clear()
+
+    def _restore_limits(self) -> None:
+        import resource
+
+        for number, limits in enumerate(self.limits):
+            if resource.getrlimit(number) != limits:
+                resource.setrlimit(number, limits)  # a lowered hard limit raises here, and the process is given up
+
+    def _keep_folder(self) -> None:
+        try:
+            found = os.open(".", os.O_PATH | os.O_DIRECTORY)
+        except OSError:  # it has been removed: there is no way back into it, so nobody may leave
+            return
+        os.dup2(found, self._folder, inheritable=False)
+        os.close(found)
+
+    def _flush(self) -> None:
+        """Write what was printed to where it belongs; a stream that the task has closed raises."""
+        for stream in self._streams:
+            if stream is not None:
+                try:
+                    stream.flush()
+                except OSError:  # its reader has gone, or the disk is full: not the next task's fault
+                    pass
+
+    def _has_leftovers(self) -> bool:
+        """Tell whether the task has left threads or children behind."""
+        if _thread._count() > self.threads:  # type: ignore[attr-defined]
+            return True
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+    def _noting(self, function: Callable[..., None]) -> Callable[..., None]:
+        touched = self._touched
+
+        def noting(key: Any, *value: Any) -> None:
+            function(key, *value)
+            touched.append(key)
+
+        return noting
+
+
+def _locale() -> str:
+    import _locale as module
+
+    return module.setlocale(_LC_ALL, None)

@@ -1,0 +1,162 @@
+"""Frames: how a pool and its worker processes talk over a private stream socket each.
+
+A frame is a head and a payload. The head is the payload's length, the same number masked, a checksum, the attempt's id
+and the kind. The masked length is what garbage is recognised by at once: a task may print whatever it likes on every
+descriptor it finds, and a made-up length must not keep the reader waiting for bytes that never come. The checksum covers
+id, kind and payload. After the first damaged frame nothing of a stream is believed any more.
+
+Runner to worker, the trusted direction, carries pickles and marshalled tuples. Worker to runner carries numbers, text
+and opaque bytes; the runner unpickles none of it.
+
+======== ========= ===================================================================================================
+settings to worker marshal: a dict, see `pexen.pool.ship`
+function to worker marshal: how to get the callable with number ``id``, see `pexen.pool.ship`
+forget   to worker the functions sent so far are not wanted any more
+run      to worker `RUN`, the task's path, and pickled (args, kwargs, layers of shared, units) or nothing
+recall   to worker marks the place in the stream up to which attempts without a token were taken back
+hello    to runner ready
+result   to runner `END` and parts; without any part the attempt passed and returned None
+report   to runner JSON: name, status, message, data, files
+drained  to runner the mark has been reached, new attempts may come
+======== ========= ===================================================================================================
+
+Imports little, since what workers import decides how long they take to start.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from zlib import crc32
+
+TYPE_CHECKING = False  # typing itself would take as long to import as everything else in a worker
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, REPORT, DRAINED = range(1, 10)
+
+HEAD = Struct("<IIIQB")
+LONGEST = 0xFFFFFFFF
+"""Bytes in the longest payload."""
+_MASK = 0x70657865
+
+RUN = Struct("<IIBI")
+"""Number of the function, number of the attempt (from 1), 1 for a coroutine, length of the path in bytes."""
+END = Struct("<Bdd")
+"""Flags; start and duration in seconds of the monotonic clock, which all processes of a machine share."""
+DEPS_OK, LOCKS_BAD, LEAVING = 1, 2, 4
+STATUS, VALUE, SHARED, TYPE, MESSAGE, TRACEBACK, CARRIED, REASON, OUTPUT = range(1, 10)
+"""Parts of a result. A result without `STATUS` has passed."""
+_PART = Struct("<BI")
+
+
+def frame(kind: int, id: int, payload: bytes = b"") -> bytes:  # noqa: A002 - the attempt's id, as everywhere
+    """Return one frame. Raises ValueError for a payload above `LONGEST`."""
+    length = len(payload)
+    if length > LONGEST:
+        raise ValueError(f"{length} bytes are more than a frame can carry")
+    return HEAD.pack(length, length ^ _MASK, crc32(payload, (id & LONGEST) ^ kind), id, kind) + payload
+
+
+class Reader:
+    """Cuts a stream into frames. ``damaged`` is true once something that is no frame was found."""
+
+    __slots__ = ("_missing", "_rest", "damaged")
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._missing = 0
+        self.damaged = False
+
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+        """Take the next bytes; return the frames that are complete now, each as kind, id, payload."""
+        if self._rest:
+            self._rest += data
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = bytes(self._rest)
+            self._rest.clear()
+        found: list[tuple[int, int, bytes]] = []
+        if not self.damaged:
+            at = self._cut(data, found)
+            self._rest += data[at:]
+        return found
+
+    def _cut(self, data: bytes, found: list[tuple[int, int, bytes]]) -> int:
+        """Append the frames in ``data``; return where the first incomplete one starts."""
+        at, end, size = 0, len(data), HEAD.size
+        while at + size <= end:
+            length, masked, check, id_, kind = HEAD.unpack_from(data, at)
+            if length ^ _MASK != masked:
+                self.damaged = True
+                return end
+            stop = at + size + length
+            if stop > end:
+                self._missing = stop - end
+                return at
+            payload = data[at + size : stop]
+            if crc32(payload, (id_ & LONGEST) ^ kind) != check:
+                self.damaged = True
+                return end
+            found.append((kind, id_, payload))
+            at = stop
+        self._missing = at + size - end
+        return at
+
+
+def pack_parts(parts: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return the parts as bytes, each behind its number and its length."""
+    return b"".join([piece for number, data in parts for piece in (_PART.pack(number, len(data)), data)])
+
+
+def unpack_parts(payload: bytes, at: int) -> dict[int, bytes]:
+    """Return the parts that stand in ``payload`` from ``at``. Raises ValueError when they are cut."""
+    parts = {}
+    while at < len(payload):
+        if at + _PART.size > len(payload):
+            raise ValueError("a part is cut")
+        number, length = _PART.unpack_from(payload, at)
+        at += _PART.size + length
+        if at > len(payload):
+            raise ValueError("a part is cut")
+        parts[number] = payload[at - length : at]
+    return parts
+
+
+def encoded(text: str) -> bytes:
+    """Return text as bytes, whatever it is made of: names of files may hold lone surrogates."""
+    return str(text).encode("utf-8", "surrogatepass")
+
+
+def decoded(data: bytes) -> str:
+    """Return what `encoded` was given."""
+    return data.decode("utf-8", "surrogatepass")
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value for another process of this program.
+
+    What refers to ``__main__`` goes by value, since that module is another one over there: by cloudpickle, which costs
+    30 ms to import and is therefore only asked when the plain way does not do. Raises whatever the value's code raises.
+    """
+    import _pickle
+
+    try:
+        data = _pickle.dumps(value, 5)
+    except Exception:  # noqa: BLE001 - lambdas, local classes: perhaps cloudpickle can; if not, its own error is shown
+        pass
+    else:
+        if b"__main__" not in data:
+            return data
+    import cloudpickle
+
+    pickled: bytes = cloudpickle.dumps(value, 5)
+    return pickled
+
+
+def loads(data: bytes) -> Any:
+    """Unpickle, in a worker. Raises whatever the value's code raises."""
+    import _pickle
+
+    return _pickle.loads(data)
