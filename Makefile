@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One stamp per interpreter: asking for another one finds its stamp missing and starts over.
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
+PEERS := $(VENV)/.peers-$(notdir $(PYTHON))
 BENCH := bench/planner.py bench/overhead.py
 
 .PHONY: help demo test lint bench docs clean distclean
@@ -30,6 +31,10 @@ $(STAMP): pyproject.toml requirements-dev.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements-dev.txt -e '.[dev]'
 	@touch $@
 
+$(PEERS): $(STAMP)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements-dev.txt -e '.[bench]'
+	@touch $@
+
 demo: $(STAMP)
 	@$(BIN)/pexen run examples/system -j 4
 	@echo
@@ -44,7 +49,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --strict --no-error-summary src/pexen
 
-bench: $(STAMP)
+bench: $(PEERS)
 	@set -e; for program in $(BENCH); do $(BIN)/python $$program $(ARGS); done
 
 docs: $(STAMP)

@@ -104,7 +104,7 @@ def tree(n):
 
 
 def start(n):
-    return whole_process([executable("pexen"), "--help"], FOLDER, expect="Usage", repeat=n)
+    return whole_process([executable("pexen"), "--help"], FOLDER, expect="usage: pexen", repeat=n)
 
 
 def single(n):

@@ -32,7 +32,7 @@ def scripts(folder: Path, n: int, text: str = SCRIPT) -> list[str]:
     for number in range(n):
         name = f"part{number // 100:03}/check{number % 100:02}.sh"
         file = folder / name
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         file.chmod(0o755)
         names.append(name)

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from pexen.pool.local import LocalPool
     from pexen.pool.process import ProcessPool
     from pexen.pool.thread import ThreadPool
-    from pexen.sched.sched import Run, Sched, run
+    from pexen.sched.run import Run
+    from pexen.sched.sched import Sched, Snapshot, run
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "errors": ("DefinitionError", "InternalError", "PexenError", "PoolError", "StateError", "TaskFail", "TaskSkip", "TasksFailed"),
+    "errors": ("DefinitionError", "InternalError", "PexenError", "PoolError", "StateError", "TaskFail", "TaskSkip",
+               "TasksFailed"),
     "model.context": ("Context", "current"),
     "model.meta": ("all_of", "any_of", "tree_lock"),
     "model.result": ("Failure", "Report", "Result", "Results", "Status"),
@@ -43,7 +45,8 @@ _HOMES = {
     "pool.local": ("LocalPool",),
     "pool.process": ("ProcessPool",),
     "pool.thread": ("ThreadPool",),
-    "sched.sched": ("Run", "Sched", "run"),
+    "sched.run": ("Run",),
+    "sched.sched": ("Sched", "Snapshot", "run"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -51,7 +54,7 @@ __all__ = [  # noqa: RUF022 - kept in the order of the table above
     "DefinitionError", "InternalError", "PexenError", "PoolError", "StateError", "TaskFail", "TaskSkip", "TasksFailed",
     "Context", "current", "all_of", "any_of", "tree_lock", "Failure", "Report", "Result", "Results", "Status",
     "Task", "command", "task", "CommandPool", "InlinePool", "LocalPool", "ProcessPool", "ThreadPool",
-    "Run", "Sched", "run",
+    "Run", "Sched", "Snapshot", "run",
 ]  # fmt: skip
 
 

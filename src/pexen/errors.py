@@ -50,7 +50,7 @@ class DefinitionError(PexenError):
         self.where = where
 
 
-class TaskFail(PexenError):  # noqa: N818 - it is a verdict that tests raise, like unittest's SkipTest
+class TaskFail(PexenError):
     """Raised by a task to fail in a controlled way.
 
     ``deps_ok`` says that what requires the task may run all the same; ``locks_ok`` that what it claimed is sane.
@@ -63,7 +63,7 @@ class TaskFail(PexenError):  # noqa: N818 - it is a verdict that tests raise, li
         self.locks_ok = locks_ok
 
 
-class TaskSkip(PexenError):  # noqa: N818 - a verdict, see TaskFail
+class TaskSkip(PexenError):
     """Raised by a task to say that it cannot be run here; its result is ``skipped`` with this reason."""
 
     def __init__(self, reason: str = "") -> None:

@@ -4,7 +4,7 @@
 `start` returns when the server answers and prints what is known about it as JSON. The same facts lie in a file, since
 executables receive names, not values. That file has one place per user (below TMPDIR), so that a second run of the
 suite waits until the server of the first is gone; who holds the lock may write there. A server whose run was killed
-ends itself after a minute without a request.
+ends itself after half a minute without a request.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ STATE = Path(tempfile.gettempdir()) / f"pexen-system-{os.getuid()}"
 FACTS = STATE / "httpd.json"
 BODY = b"".join(b"%07d\n" % number for number in range(12_500))  # 100,000 bytes, every eight of them different
 ETAG = '"' + hashlib.sha256(BODY).hexdigest()[:16] + '"'
-IDLE = 60.0
+IDLE = 30.0
 ANSWER_WITHIN = 10.0
 LOCK_WITHIN = IDLE + 15
 

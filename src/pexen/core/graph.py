@@ -19,6 +19,7 @@ from pexen.core.node import Junction, Node, State
 from pexen.core.ready import ReadyQueue
 from pexen.errors import DefinitionError, nearest
 from pexen.model.call import EXECUTE, PLAIN, call_of
+from pexen.model.command import Command
 from pexen.model.meta import AllOf, AnyOf, Named, TreeLock
 from pexen.model.scope import Scopes, suggestions
 from pexen.model.task import Task, default_name
@@ -195,7 +196,8 @@ class Batch:
             what = task.callable
             if hasattr(what, "__pexen__"):
                 provide(id(what), node)
-            node.call = PLAIN
+            elif what.__class__ is Command:
+                node.needs = ()  # never ahead of time: a command takes a place of its own
             if task.meta:
                 self._look_at(node, task)
 
@@ -215,7 +217,9 @@ class Batch:
                     hint=nearest(pool, graph.queues) or f"Sched(pools={{{pool!r}: …}})",
                 )
             node.queue = queue
-        node.needs = graph.needs_of(task)
+        needs = graph.needs_of(task)
+        if needs is not None:
+            node.needs = needs
         if meta.get("lazy"):
             node.missing += 1
             self.dormant.append(node)
@@ -252,11 +256,12 @@ class Batch:
                 if after:
                     self._follow(node, after)
             elif task.callable is plain:
+                task.call = PLAIN
                 continue
-            node.call = call_of(task)
-            if node.call is PLAIN:
+            call = task.call = call_of(task)
+            if call is PLAIN:
                 plain = task.callable
-            elif node.call is not EXECUTE:
+            elif call is not EXECUTE:
                 self._check_values(node)
         for junction in self.junctions:
             self._join(junction)
@@ -317,7 +322,8 @@ class Batch:
             found = scopes.items.get(item.path) if item.path else None
             if found is None:
                 raise DefinitionError(
-                    f"{path} requires the task {item.name}, which is not part of the run", hint="add both, in one call or before"
+                    f"{path} requires the task {item.name}, which is not part of the run",
+                    hint="add both, in one call or before",
                 )
             return (found,)
         if isinstance(item, str) and item.startswith("/"):
@@ -354,7 +360,7 @@ class Batch:
 
     def _check_values(self, node: Node) -> None:
         """Refuse several providers for one parameter, except with all_of."""
-        for index in node.call.wants:
+        for index in node.task.call.wants:
             item = node.task.requires[index]
             inner = item.requirement if isinstance(item, Named) else item
             provider = node.bound[index]
@@ -390,7 +396,7 @@ class Batch:
         durations = self._durations
         if durations is not None:
             for node in self.nodes:
-                if "estimate" not in node.task.meta:
+                if node.task.meta.get("estimate") is None:
                     known = durations(node.path)
                     node.weight = 1 if known is None else known
         self._weigh(topological)
@@ -410,8 +416,7 @@ class Batch:
             for provider in providers:
                 if provider.order >= first:
                     if provider.__class__ is Node:
-                        if behind[provider.order - first] < weight:
-                            behind[provider.order - first] = weight
+                        behind[provider.order - first] = max(behind[provider.order - first], weight)
                     elif provider.weight < weight:
                         provider.weight = weight
 

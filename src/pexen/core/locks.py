@@ -11,9 +11,9 @@ best parked task that now fits is *offered* it: it goes back to the ready queue,
 something else, the thing is offered to the next. So each release costs O(kinds of want x log waiting), nothing is
 rescanned, and no task sleeps while what it lacks is free.
 
-*Fairness.* Each grant to a task that came later, or of lower priority, counts as an overtake of the task parked longest, if the two
-conflict; after `OVERTAKES` of them that task is the *barrier*: until it has started, nothing that conflicts with it is granted. One
-barrier at a time, oldest first.
+*Fairness.* Each grant to a task that came later, or has lower priority, counts as an overtake of the task that has been
+parked longest, if the two conflict. After `OVERTAKES` of them that task is the *barrier*: until it has started, nothing
+that conflicts with it is granted. One barrier at a time, oldest first.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Lock(Thing):
 
     def fits(self, want: float) -> bool:
         """Tell whether no mode is held that conflicts."""
-        return not self.mask & CONFLICTS[want]  # type: ignore[call-overload, no-any-return]
+        return not self.mask & CONFLICTS[want]  # type: ignore[call-overload]
 
     def admits(self, node: Node, want: float) -> bool:
         """Tell whether the node may have the lock in this mode now."""
@@ -244,7 +244,7 @@ class World(Lock):
         super().__init__("the whole run")
         self.running = 0
 
-    def fits(self, want: float) -> bool:  # noqa: ARG002 - the shape of all things
+    def fits(self, want: float) -> bool:
         """Tell whether nothing runs."""
         return not self.running and not self.mask
 

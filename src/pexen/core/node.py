@@ -16,7 +16,7 @@ the ready queue.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,7 +82,7 @@ class Node:
     """
 
     __slots__ = (
-        "bound", "call", "dependants", "missing", "needs", "order", "priority", "queue", "state", "task", "waiting",
+        "bound", "dependants", "missing", "needs", "order", "priority", "queue", "state", "task", "waiting",
         "weight",
     )  # fmt: skip
 
@@ -98,7 +98,6 @@ class Node:
         self.weight: float = 1
         self.priority: float = 0
         self.waiting: Waiting | None = None
-        self.call: Any = None
 
     @property
     def path(self) -> str:
@@ -121,7 +120,7 @@ class Junction:
     order of addition, or of choice; ``chosen`` is the member that met an ``any``.
     """
 
-    __slots__ = ("any", "chosen", "dependants", "culprit", "members", "missing", "order", "state", "told", "weight")
+    __slots__ = ("any", "chosen", "culprit", "dependants", "members", "missing", "order", "state", "told", "weight")
 
     def __init__(self, members: Iterable[Node | Junction], *, any: bool, told: str) -> None:  # noqa: A002
         self.members = tuple(members)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pexen.core.graph import DEFAULT_POOL, Graph, shown
 from pexen.core.locks import Lock, Resource, S, Thing, X
@@ -27,7 +27,6 @@ from pexen.errors import InternalError
 if TYPE_CHECKING:
     from pexen.core.graph import Batch
     from pexen.core.ready import Entry
-    from pexen.model.call import Call
     from pexen.model.task import Task
 
 BLOCKED, READY, RUNNING, UP, DONE = State.BLOCKED, State.READY, State.RUNNING, State.UP, State.DONE
@@ -70,7 +69,7 @@ class Planner:
         self._queues = self._graph.queues
         self._world = self._graph.world
         self._durations = durations
-        self._fallen: list[Fallen] = []
+        self.fallen: list[Fallen] = []
         self._barrier: Node | None = None
         self._unfreed: set[Node] = set()
         self._waited = 0
@@ -147,7 +146,7 @@ class Planner:
         node.state = UP
         self._succeed(node)
 
-    def finish(self, task: Task, *, success: bool = True, status: str = "failed") -> list[Fallen]:
+    def finish(self, task: Task, *, success: bool = True, status: str = "failed") -> Sequence[Fallen]:
         """Note that a running task has ended; return the tasks that can now never run, with reasons.
 
         ``success`` says whether what requires it may run; ``status`` is the word for it in the reasons.
@@ -171,7 +170,7 @@ class Planner:
             self._world.running -= 1
             if self._world.parked:
                 self._world.offer()
-        return self.take_fallen() if self._fallen else []
+        return self.take_fallen() if self.fallen else ()
 
     def free(self, task: Task) -> None:
         """Note that the task's process tree is proven gone: release what it held."""
@@ -243,13 +242,13 @@ class Planner:
 
     def is_stuck(self) -> bool:
         """Tell whether nothing runs and nothing can be started although tasks are left: a bug of ours."""
-        if self.is_over() or self.running or self._holds or self._fallen:
+        if self.is_over() or self.running or self._holds or self.fallen:
             return False
         return not any(entry[3].state is READY for queue in self._queues.values() if (entry := queue.first()))
 
     def take_fallen(self) -> list[Fallen]:
         """Return the tasks that have fallen since the last time anybody asked, in order."""
-        fallen, self._fallen = self._fallen, []
+        fallen, self.fallen = self.fallen, []
         return fallen
 
     def state(self, task: Task) -> State:
@@ -265,9 +264,9 @@ class Planner:
         """Return every task, in order of addition."""
         return [node.task for node in self._nodes.values()]
 
-    def call_of(self, task: Task) -> Call:
-        """Return how the task is called, decided when it was added."""
-        return self._nodes[task.path].call  # type: ignore[index, no-any-return]
+    def is_final(self, task: Task) -> bool:
+        """Tell whether a task has left."""
+        return self._nodes[task.path].state in FINAL  # type: ignore[index]
 
     def providers(self, task: Task, index: int) -> list[Task]:
         """Return the tasks that met requirement number ``index``, in tree order."""
@@ -318,7 +317,7 @@ class Planner:
                     self._succeed(dependant)  # as deep as junctions nest, which is as deep as any_of() is written
             elif not dependant.missing and dependant.state is BLOCKED:
                 dependant.state = READY
-                dependant.queue.push((dependant.priority, -dependant.weight, dependant.order, dependant))
+                dependant.queue.push((dependant.priority, -dependant.weight, dependant.order, dependant))  # type: ignore[arg-type, union-attr]
 
     def _doom(self, stack: list[tuple[Node | Junction, str]]) -> None:
         """Skip everything that requires what is on the stack, naming the culprit."""
@@ -343,7 +342,12 @@ class Planner:
         stack.append((dependant, reason if not dependant.any else f"none is left of {dependant.told}: {reason}"))
 
     def _fall(
-        self, node: Node, reason: str, *, cancelled: bool = False, stack: list[tuple[Node | Junction, str]] | None = None
+        self,
+        node: Node,
+        reason: str,
+        *,
+        cancelled: bool = False,
+        stack: list[tuple[Node | Junction, str]] | None = None,
     ) -> None:
         """Let an unstarted task leave, and what requires it."""
         waiting = node.waiting
@@ -354,7 +358,7 @@ class Planner:
         node.state = State.CANCELLED if cancelled else State.SKIPPED
         self.unfinished -= 1
         self._graph.dormant.pop(node, None)
-        self._fallen.append(Fallen(node.task, cancelled, reason))
+        self.fallen.append(Fallen(node.task, cancelled, reason))
         mine = [] if stack is None else stack
         mine.append((node, f"{node.path} was cancelled" if cancelled else reason))
         if stack is None:
@@ -549,9 +553,13 @@ class Planner:
             if thing.admits(node, want):
                 continue
             if thing.barrier not in {None, node}:
-                yield f"{thing.name!r} is kept for {thing.barrier.path}, which has waited longest"  # type: ignore[union-attr]
+                yield f"{thing.name!r} is kept for {thing.barrier.path}, which has waited longest"
             holders = ", ".join(holder.path for holder in list(thing.holders)[:5]) or "tasks that run"
-            kind = f"resource {thing.name!r} ({want:g} wanted, {thing.free:g} free)" if isinstance(thing, Resource) else f"lock {thing.name!r}"
+            kind = (
+                f"resource {thing.name!r} ({want:g} wanted, {thing.free:g} free)"
+                if isinstance(thing, Resource)
+                else f"lock {thing.name!r}"
+            )
             yield f"waits for {kind}, held by {holders}"
         if node.waiting is None or node.waiting.thing is None:
             pool = next(name for name, queue in self._queues.items() if queue is node.queue)
@@ -564,7 +572,10 @@ class Planner:
         active = [node for node in nodes if node.state in {RUNNING, UP}]
         _sure(self.running == len(active), "running")
         bare = sum(node.needs is None for node in active)
-        _sure(self._world.running == bare + sum(self._world not in dict(one.needs or ()) for one in self._unfreed), "world")
+        _sure(
+            self._world.running == bare + sum(self._world not in dict(one.needs or ()) for one in self._unfreed),
+            "world",
+        )
         in_queue = {id(entry[3]) for queue in self._queues.values() for entry in queue.entries()}
         for node in nodes:
             parked = node.waiting is not None and node.waiting.thing is not None
@@ -587,14 +598,20 @@ class Planner:
     def _check_thing(self, thing: Thing) -> None:
         for holder in thing.holders:
             _sure(holder.state not in UNSTARTED, f"{thing.name} is held by {holder}")
-        parked = {id(entry[3]): entry[3] for queue in thing.waiting.values() for entry in queue.entries() if thing.is_parked(entry[3])}
+        parked = {
+            id(entry[3]): entry[3]
+            for queue in thing.waiting.values()
+            for entry in queue.entries()
+            if thing.is_parked(entry[3])
+        }
         _sure(thing.parked == len(parked), f"{thing.name}: {thing.parked} parked, found {len(parked)}")
         if isinstance(thing, Resource):
             _sure(abs(thing.free + sum(thing.holders.values()) - thing.total) < 1e-6, f"{thing.name}: amounts")
-        offered = any(
-            node.waiting is not None and node.waiting.offered is thing for node in self._nodes.values()
+        offered = any(node.waiting is not None and node.waiting.offered is thing for node in self._nodes.values())
+        _sure(
+            offered or thing.grantable() is None or self._barrier is not None,
+            f"{thing.name} is free and nobody was told",
         )
-        _sure(offered or thing.grantable() is None or self._barrier is not None, f"{thing.name} is free and nobody was told")
 
     def _things(self) -> list[Thing]:
         return [self._world, *self._graph.locks.values(), *self._graph.resources.values()]

@@ -1,13 +1,13 @@
 """Factories: callables without arguments that yield tasks, and the class that makes them easy to write.
 
-Everybody accepts any such callable. `Factory` adds what most of them want: `Factory.level` puts what is yielded meanwhile
-below a level of the tree, `Factory.run` runs another factory inside, and the tasks are new ones at each call, so a factory
-may be called again, inside itself and from several threads.
+Everybody accepts any such callable. `Factory` adds what most of them want: `Factory.level` puts what is yielded
+meanwhile below a level of the tree, `Factory.run` runs another factory inside, and the tasks are new ones at each
+call, so a factory may be called again, inside itself and from several threads.
 
-What the user's `make` yields is never changed: tasks are copied on their way out, since a path is given to the copy, and
-somebody may yield one task at two levels. A requirement that names an original task is then made to name its copy: the
-nearest one, by the rule for names (see `pexen.model.scope`). Requirements on functions need no such care, the planner
-looks them up by the same rule.
+What the user's `make` yields is never changed: tasks are copied on their way out, since a path is given to the copy,
+and somebody may yield one task at two levels. A requirement that names an original task is then made to name its
+copy: the nearest one, by the rule for names (see `pexen.model.scope`). Requirements on functions need no such care,
+the planner looks them up by the same rule.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from pexen.errors import DefinitionError
 from pexen.model.meta import AllOf, AnyOf, Named
-from pexen.model.path import check_path, last_of
+from pexen.model.path import check_path
 from pexen.model.scope import Scopes
 from pexen.model.task import Task, as_task
 
@@ -43,11 +43,12 @@ class Yielded(NamedTuple):
 class Factory:
     """Derive from it and write `make`, a generator of tasks or functions; then call an instance to get the tasks.
 
-    Errors of `make`, whatever they are, become one `DefinitionError` with file and line: in the folder ``within``, if any
-    line of it is involved.
+    Errors of `make`, whatever they are, become one `DefinitionError` with file and line: in the folder ``within``, if
+    any line of it is involved.
     """
 
     within = ""
+    _told = ""
 
     def make(self) -> Iterable[Any]:
         """Yield `pexen.Task` values, or functions to make tasks of; written by users."""
@@ -71,7 +72,7 @@ class Factory:
             _LEVELS.set(outer)
 
     def run(self, factory: AnyFactory, level: str = "") -> Iterator[Any]:
-        """Yield what another factory makes, below the present level and ``level``; for ``yield from self.run(other)``."""
+        """Yield what another factory makes, below the present level: ``yield from self.run(other, "gcc")``."""
         if not level:
             yield from factory()
             return
@@ -80,14 +81,15 @@ class Factory:
 
     def yielded(self) -> list[Yielded]:
         """Return what `make` yields, as it is; the path of each is still to be put below its level."""
+        told = self._told or f"{type(self).__name__}.make()"
         outer, found = _LEVELS.get(), []
         _LEVELS.set("")
         try:
-            found = list(_watched(self.make(), f"{type(self).__name__}.make()"))
+            found = list(_watched(self.make(), told))
         except DefinitionError as error:
             raise located(error, blame(error, self.within)) from error.__cause__
         except (Exception, SystemExit) as error:
-            raise raised(f"{type(self).__name__}.make()", error, self.within) from error
+            raise raised(told, error, self.within) from error
         finally:
             _LEVELS.set(outer)
         return found
@@ -96,13 +98,17 @@ class Factory:
 def _watched(made: Any, what: str) -> Iterator[Yielded]:
     """Yield what a generator yields with level and line; its ``with`` blocks are closed here, also after an error."""
     if not isinstance(made, Iterable):
-        raise DefinitionError(f"{what} returned {type(made).__name__}", hint="it yields tasks, or returns a list of them")
+        raise DefinitionError(
+            f"{what} returned {type(made).__name__}", hint="it yields tasks, or returns a list of them"
+        )
     try:
         for item in made:
             frame = getattr(made, "gi_frame", None)
             where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
             if not (isinstance(item, Task) or callable(item)):
-                raise DefinitionError(f"{what} yielded {type(item).__name__}, which is neither a task nor a callable", where=where)
+                raise DefinitionError(
+                    f"{what} yielded {type(item).__name__}, which is neither a task nor a callable", where=where
+                )
             yield Yielded(item, _LEVELS.get(), where)
     finally:
         if hasattr(made, "close"):
@@ -193,9 +199,7 @@ def _relinked(item: Any, copy: Task, scopes: Scopes[_Copies]) -> Any:
             facts=[("for example", ", ".join(one.path for one in found[:3]))],
             hint="require it by path ('/…') or by a name it provides",
         )
-    task = found[0].task
-    # The parameter that receives the value keeps the name it had.
-    return task if last_of(task.name) == last_of(item.name) else Named(last_of(item.name), task)
+    return found[0].task
 
 
 # -- whose line it is ---------------------------------------------------------------------------------------------
@@ -230,4 +234,6 @@ def raised(what: str, error: BaseException, folder: str = "", hint: str = "") ->
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
         text = "(its message cannot be shown)"
     name = type(error).__name__
-    return DefinitionError(f"{what} raised {name}: {text}" if text else f"{what} raised {name}", where=blame(error, folder), hint=hint)
+    return DefinitionError(
+        f"{what} raised {name}: {text}" if text else f"{what} raised {name}", where=blame(error, folder), hint=hint
+    )

@@ -6,11 +6,11 @@ An expression is ``or`` / ``and`` / ``not`` over comparisons of facts (`pexen.fa
     distro in ('debian', 'ubuntu') and 'HOME' in env and not file('/dev/kvm')
 
 It is checked when it is read: unknown facts, comparisons that make no sense (``memory == 'much'``) and bad syntax are
-errors with a column, at collection time. *Versions* (``version``, ``kernel``) are compared number by number, in as many parts
-as were written: ``kernel >= 5.10`` holds for 5.15 although 5.1 is less, ``version == 22`` holds for 22.04.
+errors with a column, at collection time. *Versions* (``version``, ``kernel``) are compared number by number, in as
+many parts as were written: ``kernel >= 5.10`` holds for 5.15 although 5.1 is less, ``version == 22`` holds for 22.04.
 
-The expression is parsed by hand instead of with `ast`: versions and sizes need no quotes, columns are right, and there is
-nothing that a Python expression could do.
+The expression is parsed by hand instead of with `ast`: versions and sizes need no quotes, columns are right, and
+there is nothing that a Python expression could do.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pexen.errors import DefinitionError, nearest
+from pexen.factory.base import raised
 from pexen.factory.expression import Node, Parser, is_true
 from pexen.factory.facts import FACTS, Facts
 from pexen.model.task import Task
@@ -32,7 +33,7 @@ _UNITS = {
     "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
-_KINDS = {name: "text" for name in FACTS} | {
+_KINDS = dict.fromkeys(FACTS, "text") | {
     "version": "version", "kernel": "version", "cpus": "number", "memory": "number",
     "env": "set", "commands": "set", "files": "set",
 }  # fmt: skip
@@ -53,7 +54,7 @@ _WORDS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A side of a comparison. ``fact`` is looked up, ``function`` is asked about ``value``, otherwise ``value`` counts."""
+    """A side of a comparison: a ``fact``, a ``function`` that is asked about ``value``, or the ``value`` itself."""
 
     kind: str  # text, number, version, set, truth, list
     value: Any
@@ -133,8 +134,7 @@ def holds(condition: Any, facts: Facts) -> tuple[bool, str]:
     try:
         answer = bool(condition(facts))
     except Exception as error:
-        where = getattr(condition, "where", "")
-        raise DefinitionError(f"the condition {shown} raised {type(error).__name__}: {error}", where=where) from error
+        raise raised(f"the condition {shown}", error) from error
     return answer, "" if answer else f"the condition {shown} does not hold"
 
 
@@ -213,14 +213,19 @@ def _operand(parser: Parser) -> Operand:
     if parser.takes("("):
         return _function(parser, token.text, token.at)
     if token.text not in FACTS:
-        hint = nearest(token.text, [*FACTS, *_FUNCTIONS]) or f"text stands in quotes ({token.text!r}); facts: {', '.join(FACTS)}"
+        hint = (
+            nearest(token.text, [*FACTS, *_FUNCTIONS])
+            or f"text stands in quotes ({token.text!r}); facts: {', '.join(FACTS)}"
+        )
         raise parser.wrong(f"there is no fact {token.text!r}", at=token.at, hint=hint)
     return Operand(_KINDS[token.text], None, token.at, fact=token.text)
 
 
 def _function(parser: Parser, name: str, at: int) -> Operand:
     if name not in _FUNCTIONS:
-        raise parser.wrong(f"there is no function {name!r}", at=at, hint=nearest(name, _FUNCTIONS) or "command, file, env")
+        raise parser.wrong(
+            f"there is no function {name!r}", at=at, hint=nearest(name, _FUNCTIONS) or "command, file, env"
+        )
     argument = parser.take()
     if argument.kind != "string":
         raise parser.wrong(f"{name}() takes one text in quotes", at=argument.at)
@@ -259,7 +264,9 @@ def _list(parser: Parser, left: Operand) -> Operand:
     while not parser.takes(closing):
         item = _operand(parser)
         if item.fact or item.function or (problem := _mismatch("==", left, item)):
-            raise parser.wrong(problem if not (item.fact or item.function) else "a list holds plain values", at=item.start)
+            raise parser.wrong(
+                problem if not (item.fact or item.function) else "a list holds plain values", at=item.start
+            )
         items.append(item.of(_NOWHERE))
         if not parser.takes(",") and parser.token.text != closing:
             raise parser.wrong(f"a comma or {closing!r} is missing before {parser.token.text!r}")
@@ -278,7 +285,9 @@ def _mismatch(op: str, left: Operand, right: Operand) -> str:
         return f"a {left.kind} cannot be {op} a {right.kind}"
     if "version" in kinds:
         other = right if left.kind == "version" else left
-        if kinds <= {"version", "number"} or (other.kind == "text" and (other.fact or other.function or _version(other.value))):
+        if kinds <= {"version", "number"} or (
+            other.kind == "text" and (other.fact or other.function or _version(other.value))
+        ):
             return "" if other.kind != "number" or not other.fact else f"a version cannot be compared with {other.fact}"
         return f"a version cannot be compared with {other.value!r}" if other.value else f"a version is no {other.kind}"
     if len(kinds) > 1:
@@ -349,7 +358,19 @@ _HAVE = {
     "env": ("env", "the environment variable {}"),
 }
 _IS = ("arch", "os", "distro", "user")
-_FORMS = ("root", "cmd:git", "file:/dev/kvm", "env:NAME", "arch:x86_64", "os:linux", "distro:debian", "user:NAME", "memory>=2GiB", "cpus>=4", "kernel>=5.10")
+_FORMS = (
+    "root",
+    "cmd:git",
+    "file:/dev/kvm",
+    "env:NAME",
+    "arch:x86_64",
+    "os:linux",
+    "distro:debian",
+    "user:NAME",
+    "memory>=2GiB",
+    "cpus>=4",
+    "kernel>=5.10",
+)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -364,12 +385,18 @@ def _need(text: str) -> Callable[[Facts], str]:
         fact, told = _HAVE[kind]
         return lambda facts: "" if what in getattr(facts, fact) else f"needs {told.format(what)}"
     if colon and what and kind in _IS:
-        return lambda facts: "" if getattr(facts, kind) == what else f"needs {kind} {what} ({kind} is {getattr(facts, kind) or 'unknown'})"
+        return lambda facts: (
+            ""
+            if getattr(facts, kind) == what
+            else f"needs {kind} {what} ({kind} is {getattr(facts, kind) or 'unknown'})"
+        )
     if re.match(r"\s*[a-z]+\s*[<>=!]", text):
         try:
             node = parse(text)
         except DefinitionError as error:
-            raise DefinitionError(error.headline.replace("when", "host", 1), facts=error.facts, hint=error.hint) from None
+            raise DefinitionError(
+                error.headline.replace("when", "host", 1), facts=error.facts, hint=error.hint
+            ) from None
         if node.op == "leaf":
             return lambda facts: holds(text, facts)[1]
     raise DefinitionError(f"host: {text!r} is not known", hint=_host_hint(kind, colon))

@@ -1,8 +1,8 @@
 """Boolean expressions in two small languages: conditions (``when=``) and selections (``-k``, ``-m``).
 
-Both are ``or`` over ``and`` over ``not`` over parentheses, as in Python; they differ in what stands between those words.
-A `Parser` is therefore given the lexer and a function that reads one operand. Nothing is ever evaluated as Python, every
-mistake is a `DefinitionError` that points at its column, and length and nesting are bounded.
+Both are ``or`` over ``and`` over ``not`` over parentheses, as in Python; they differ in what stands between those
+words. A `Parser` is therefore given the lexer and a function that reads one operand. Nothing is ever evaluated as
+Python, every mistake is a `DefinitionError` that points at its column, and length and nesting are bounded.
 """
 
 from __future__ import annotations
@@ -50,14 +50,16 @@ def is_true(node: Node, test: Callable[[Any], bool]) -> bool:
 
 
 class Parser:
-    """Reads one expression. ``what`` names it in messages (``when``, ``-k``); ``operand`` reads a leaf from the parser."""
+    """Reads one expression; ``what`` names it in messages, ``operand`` reads a leaf from the parser."""
 
     def __init__(
         self, what: str, text: str, lexer: re.Pattern[str], operand: Callable[[Parser], Any], *, where: str = ""
     ) -> None:
         self.what, self.text, self.where = what, text, where
         if len(text) > LONGEST:
-            raise DefinitionError(f"{what}: an expression has at most {LONGEST} characters, not {len(text)}", where=where)
+            raise DefinitionError(
+                f"{what}: an expression has at most {LONGEST} characters, not {len(text)}", where=where
+            )
         self._operand = operand
         self._tokens = list(self._lex(lexer))
         self._next = 0
@@ -101,7 +103,9 @@ class Parser:
             match = lexer.match(self.text, at)
             if match is None or match.end() == at:
                 raise DefinitionError(
-                    f"{self.what}: {self.text[at]!r} is not expected here", where=self.where, facts=pointer(self.text, at)
+                    f"{self.what}: {self.text[at]!r} is not expected here",
+                    where=self.where,
+                    facts=pointer(self.text, at),
                 )
             if match.lastgroup != "space":
                 yield Token(match.lastgroup or "word", match.group(), at)

@@ -1,7 +1,7 @@
 """Facts: what is known of the machine, for conditions, factories and people.
 
-Each fact is found out when first asked for and then kept, without starting a process. ``Facts.of(os="linux", cpus=4)`` puts
-some of them in place of the truth, for tests and for "what would run there".
+Each fact is found out when first asked for and then kept, without starting a process. ``Facts.of(os="linux",
+cpus=4)`` puts some of them in place of the truth, for tests and for "what would run there".
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ class Found(Collection[str]):
 class Facts:
     """An immutable view of the machine; attributes are the facts that ``docs/conditions.md`` lists.
 
-    ``os`` (``linux``), ``distro`` (``debian``), ``version`` (of the distribution), ``kernel`` (``6.1.0-18-amd64``), ``arch``
-    (``x86_64``), ``cpus`` (that this process may use), ``memory`` (bytes, at most what its cgroup allows), ``user``; ``env`` is
-    a mapping, and ``commands`` and ``files`` are sets to be asked with ``in``. Picklable; may be used from any thread.
+    ``os`` (``linux``), ``distro`` (``debian``), ``version`` (of the distribution), ``kernel`` (``6.1.0-18-amd64``),
+    ``arch`` (``x86_64``), ``cpus`` (that this process may use), ``memory`` (bytes, at most what its cgroup allows),
+    ``user``; ``env`` is a mapping, and ``commands`` and ``files`` are sets to be asked with ``in``. Picklable; may be
+    used from any thread.
     """
 
     __slots__ = ("_known",)
@@ -61,6 +62,10 @@ class Facts:
     def gather(self) -> dict[str, Any]:
         """Return every fact that is a plain value, found out now."""
         return {name: getattr(self, name) for name in FACTS if name not in {"env", "commands", "files"}}
+
+    def given(self) -> dict[str, Any]:
+        """Return what is known by now and can be written as JSON."""
+        return {name: value for name, value in self._known.items() if isinstance(value, str | int | list | dict)}
 
     def __getattr__(self, name: str) -> Any:
         """Find a fact out when it is asked for."""
@@ -135,7 +140,7 @@ def _exists(file: str) -> bool:
 
 
 FACTS: dict[str, Callable[[], Any]] = {
-    "os": lambda: os.uname().sysname.lower(),
+    "os": lambda: os.uname().sysname.lower(),  # noqa: PLW0108 - uname() is to be asked then, not now
     "distro": lambda: _release("ID"),
     "version": lambda: _release("VERSION_ID"),
     "kernel": lambda: os.uname().release,

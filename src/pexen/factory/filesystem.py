@@ -1,16 +1,16 @@
-"""Executable files as tasks: how a folder is read, what is passed over, and the plain factory made of both.
+r"""Executable files as tasks: how a folder is read, what is passed over, and the plain factory made of both.
 
-A folder is read once with ``scandir``; a regular file costs one ``stat``, a folder none, and nothing is opened here, so FIFOs,
-sockets and devices hang nobody. Any x-bit makes a file executable: whether *this* user may execute it is found out when
-it is run, and reported then.
+A folder is read once with ``scandir``; a regular file costs one ``stat``, a folder none, and nothing is opened here,
+so FIFOs, sockets and devices hang nobody. Any x-bit makes a file executable: whether *this* user may execute it is
+found out when it is run, and reported then.
 
 *Links.* A link to a file is that file under another name. A link to a folder is walked as if it were a folder, except
 when it leads to a folder that is being walked (a loop). Two links to one folder are walked twice on purpose, the same
 scripts may run under two configurations; links that lead to each other could so multiply without end, therefore no more
 than `MOST_LINKED` folders are entered through links.
 
-*Names.* A task's path shows bytes that are not UTF-8 as ``\\xNN``, since a path goes into reports; the command keeps the true
-name.
+*Names.* A task's path shows bytes that are not UTF-8 as ``\xNN``, since a path goes into reports; the command keeps
+the true name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from pexen.model.path import check_path
 from pexen.model.task import Task
 
 MOST_LINKED = 10_000
-_NO_TASK = re.compile(r".*(?:~|\.orig|\.rej|\.bak|\.swp|\.pyc|\.so(?:\.\d+)*|\.pexen\.toml)|#.*#|pexenfile\.py|pexen\.toml", re.DOTALL)
+_NO_TASK = re.compile(
+    r".*(?:~|\.orig|\.rej|\.bak|\.swp|\.pyc|\.so(?:\.\d+)*|\.pexen\.toml)|#.*#|pexenfile\.py|pexen\.toml", re.DOTALL
+)
 
 
 @dataclass(slots=True)
@@ -56,7 +58,9 @@ def listing(folder: str) -> Listing:
                 if entry.name[0] != "." and entry.name != "__pycache__":
                     _classify(entry, found)
     except OSError as error:
-        raise DefinitionError(f"cannot read the folder: {error.strerror}", where=folder, hint="ignore = […] leaves it out") from None
+        raise DefinitionError(
+            f"cannot read the folder: {error.strerror}", where=folder, hint="ignore = […] leaves it out"
+        ) from None
     return found
 
 
@@ -100,10 +104,8 @@ class Patterns:
 def _translated(pattern: str) -> str:
     body, is_folder = pattern.removesuffix("/"), pattern.endswith("/")
     anchored = "/" in body
-    parts = []
-    for part in body.removeprefix("./").strip("/").split("/"):
-        parts.append(r"(?:[^/]+/)*" if part == "**" else _segment(part) + "/")
-    text = "".join(parts)
+    parts = body.removeprefix("./").strip("/").split("/")
+    text = "".join(r"(?:[^/]+/)*" if part == "**" else _segment(part) + "/" for part in parts)
     if text.endswith(")*"):  # "docs/**" is everything below docs
         text += "[^/]+/"
     return ("" if anchored else r"(?:[^/]+/)*") + "(?:" + text[:-1] + ")" + ("/.*" if is_folder else "(?:/.*)?")
@@ -197,7 +199,9 @@ def executable(folder: str, name: str, path: str) -> Task:
     try:
         task.path = check_path(path)
     except DefinitionError as error:
-        raise DefinitionError(error.headline, where=folder, hint="rename the file, or put it into ignore = […]") from None
+        raise DefinitionError(
+            error.headline, where=folder, hint="rename the file, or put it into ignore = […]"
+        ) from None
     task.requires, task.provides, task.meta = (), (), EMPTY
     return task
 
@@ -206,8 +210,8 @@ class FilesystemFactory(Factory):
     """Every executable file in a folder and below is a task, run in its own folder, at its path relative to ``folder``.
 
     ``files`` and ``ignore`` are patterns: only these, and not these. Hidden files and folders, backups, libraries and
-    ``__pycache__`` are passed over; no configuration is read (`TreeFactory` does that). Raises `DefinitionError` for a folder
-    that cannot be read.
+    ``__pycache__`` are passed over; no configuration is read (`TreeFactory` does that). Raises `DefinitionError` for
+    a folder that cannot be read.
     """
 
     def __init__(

@@ -1,12 +1,13 @@
 """``pexenfile.py``: Python configuration of a folder and all below, and the ``here`` that its ``tasks(here)`` is given.
 
-A pexenfile is loaded under a synthetic name made of its folder (see `pexen.model.modules`), once in a process unless the file
-changes. Its tasks are, in this order: functions decorated with ``@pexen.task`` and `pexen.Task` values, by definition; then
-what the generator ``tasks(here)`` yields. All of them stand below the folder, whatever path they ask for. ``defaults``,
-``files`` and ``ignore`` are read by `pexen.factory.tree`.
+A pexenfile is loaded under a synthetic name made of its folder (see `pexen.model.modules`), once in a process unless
+the file changes. Its tasks are, in this order: functions decorated with ``@pexen.task`` and `pexen.Task` values, by
+definition; then what the generator ``tasks(here)`` yields. All of them stand below the folder, whatever path they ask
+for. ``defaults``, ``files`` and ``ignore`` are read by `pexen.factory.tree`.
 
-Importing runs the user's code, which may exit, hang or crash. `Importer` is therefore the only place where it happens; the
-command line collects in a child process (`pexen.factory.collect`) and lets the runner's own `Importer` refuse.
+Importing runs the user's code, which may exit, hang or crash. `Importer` is therefore the only place where it
+happens; the command line collects in a child process (`pexen.factory.collect`) and lets the runner's own `Importer`
+refuse.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _component(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A folder of a tree, as something that modules can be loaded from. ``folder`` is relative to ``root``, true names."""
+    """A folder of a tree, to load modules from; ``folder`` is relative to ``root``, by its true name."""
 
     package: str
     root: str
@@ -89,8 +90,8 @@ class Importer:
         """Return a folder's pexenfile as a module; every error is a `DefinitionError` with file and line."""
         return self._load(home.module, f"{home.path}/{PEXENFILE}", home.root, PEXENFILE)
 
-    def function(self, home: Home, reference: str, where: str) -> Callable[..., Any]:
-        """Return the callable that ``module:function`` or ``file.py:function`` means, seen from a folder."""
+    def function(self, home: Home, reference: str, where: str) -> tuple[Callable[..., Any], str]:
+        """Return the callable that ``module:function`` or ``file.py:function`` means in a folder, and its module."""
         what, _, names = reference.partition(":")
         if what.endswith(".py"):
             file = os.path.normpath(os.path.join(home.path, what))
@@ -110,7 +111,7 @@ class Importer:
             found = getattr(found, part)
         if not callable(found):
             raise DefinitionError(f"{reference!r} is no callable but {type(found).__name__}", where=where)
-        return found  # type: ignore[no-any-return]
+        return found, name
 
     def _load(self, name: str, file: str, root: str, what: str) -> ModuleType:
         self._before(file)
@@ -155,8 +156,8 @@ def made_by(home: Home, module: ModuleType, params: Params, facts: Facts) -> lis
     found = [Own(value, named(value, name_of(value, name)), _where(module, name, value)) for name, value in items]
     if callable(getattr(module, "tasks", None)) and "tasks" not in dict(items):
         taken = {name for name, _ in items}
-        for one in Here(home, module, params, facts).yielded():
-            found.append(Own(one.item, placed(one, taken, always=True), one.where))
+        made = Here(home, module, params, facts).yielded()
+        found += [Own(one.item, placed(one, taken, always=True), one.where) for one in made]
     return found
 
 
@@ -184,9 +185,12 @@ def assigned(file: str, name: str, key: str = "") -> str:
 class Here(Factory):
     """A folder, for the ``tasks(here)`` of its pexenfile: a generator of tasks and functions.
 
-    ``path`` is the folder (absolute), ``facts`` are the machine's. Paths of tasks, and of files in commands, are relative to
-    the folder. ``with here.level("gcc"):`` names a level, ``yield from here.run(factory)`` runs another factory inside.
+    ``path`` is the folder (absolute), ``facts`` are the machine's. Paths of tasks, and of files in commands, are
+    relative to the folder. ``with here.level("gcc"):`` names a level, ``yield from here.run(factory)`` runs another
+    factory inside.
     """
+
+    _told = "tasks(here)"
 
     def __init__(self, home: Home, module: ModuleType, params: Params, facts: Facts) -> None:
         self.path = Path(home.path)
@@ -201,7 +205,9 @@ class Here(Factory):
             return self._module.tasks(self)  # type: ignore[no-any-return]
         except TypeError as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                raise DefinitionError(f"tasks() must take one argument: {error}", where=where_defined(self._module.tasks)) from None
+                raise DefinitionError(
+                    f"tasks() must take one argument: {error}", where=where_defined(self._module.tasks)
+                ) from None
             raise
 
     def glob(self, pattern: str) -> list[Path]:
@@ -236,5 +242,3 @@ class Here(Factory):
         frame = sys._getframe(1)  # noqa: SLF001 - the line that asked, for --params and for errors
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         return self._params.ask(name, default, type=type, help=help, where=where)
-
-

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 
 from pexen.errors import DefinitionError
-from pexen.factory.base import Factory, joined
+from pexen.factory.base import Factory, joined, relink
 from pexen.factory.module import Match, imported, items_of, name_of, named
 from pexen.model.modules import TREE_MODULES
 from pexen.model.task import Task
@@ -28,9 +28,10 @@ from pexen.model.task import Task
 class ModTreeFactory(Factory):
     """The tasks of a package (by name) or a folder (a path, or a name with a slash) and of all modules below.
 
-    ``kernel/fs/quota.py`` in the package ``suite`` gives ``suite/kernel/fs/quota/<task>``; tasks of an ``__init__.py`` stand at
-    their package. ``path`` replaces the first component. A folder's own modules come first, sorted by name, then the
-    folders below it. ``__main__.py`` and what cannot be a module's name are left alone. ``match`` as for `ModuleFactory`.
+    ``kernel/fs/quota.py`` in the package ``suite`` gives ``suite/kernel/fs/quota/<task>``; tasks of an
+    ``__init__.py`` stand at their package. ``path`` replaces the first component. A folder's own modules come first,
+    sorted by name, then the folders below it. ``__main__.py`` and what cannot be a module's name are left alone.
+    ``match`` as for `ModuleFactory`.
     """
 
     def __init__(self, place: str | os.PathLike[str], *, match: Match = None, path: str | None = None) -> None:
@@ -40,9 +41,13 @@ class ModTreeFactory(Factory):
 
     def make(self) -> Iterator[Task]:
         """Import the modules, all of them first, and yield their tasks."""
-        for module, level in self._modules():
-            for name, item in items_of(module, self.match):
-                yield named(item, joined(level, name_of(item, name)))
+        made = [
+            (item, named(item, joined(level, name_of(item, name))))
+            for module, level in self._modules()
+            for name, item in items_of(module, self.match)
+        ]
+        relink(made)
+        yield from (task for _, task in made)
 
     def _modules(self) -> list[tuple[ModuleType, str]]:
         place = os.fspath(self.place)
@@ -56,7 +61,9 @@ class ModTreeFactory(Factory):
         root, name = importable(folder)
         known = sys.modules.get(name)
         if known is not None and folder not in map(os.path.abspath, getattr(known, "__path__", ())):
-            raise DefinitionError(f"a package {name} is already loaded from elsewhere", where=folder, hint="rename the folder")
+            raise DefinitionError(
+                f"a package {name} is already loaded from elsewhere", where=folder, hint="rename the folder"
+            )
         with _on_path(root), nothing_left_behind(name):
             return self._below(name, [folder])
 
@@ -70,7 +77,9 @@ class ModTreeFactory(Factory):
                 module = imported(name)
                 if _differs(module, file):
                     raise DefinitionError(
-                        f"the module {name} is already loaded from {module.__file__}", where=file, hint="rename one of them"
+                        f"the module {name} is already loaded from {module.__file__}",
+                        where=file,
+                        hint="rename one of them",
                     )
                 TREE_MODULES.setdefault(name, file)
                 found.append((module, joined(first, name[len(top) + 1 :].replace(".", "/"))))
@@ -97,6 +106,8 @@ def _files(name: str, folder: str) -> Iterator[tuple[str, str]]:
             raise DefinitionError(f"cannot read the folder: {error.strerror}", where=folder) from None
         if any(entry.name == "__init__.py" for entry in entries):
             yield name, os.path.join(folder, "__init__.py")
+        else:
+            TREE_MODULES.setdefault(name, folder)
         below = []
         for entry in entries:
             stem, ending = os.path.splitext(entry.name)

@@ -18,7 +18,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from pexen.errors import DefinitionError, nearest
-from pexen.factory.base import Factory, copied, joined, raised
+from pexen.factory.base import Factory, copied, joined, raised, relink
 from pexen.model.path import check_path
 from pexen.model.task import Task
 
@@ -29,8 +29,8 @@ Match = str | re.Pattern[str] | Callable[[str], bool] | None
 class ModuleFactory(Factory):
     """The tasks defined in one module, given as a module or by name.
 
-    They stand below the module's last component (``pkg.suite`` gives ``suite/login``), or below ``path`` where that is given;
-    ``path=""`` puts them at the top. ``match`` also takes callables without ``@pexen.task``, by name.
+    They stand below the module's last component (``pkg.suite`` gives ``suite/login``), or below ``path`` where that
+    is given; ``path=""`` puts them at the top. ``match`` also takes callables without ``@pexen.task``, by name.
     """
 
     def __init__(self, module: ModuleType | str, *, match: Match = None, path: str | None = None) -> None:
@@ -42,8 +42,7 @@ class ModuleFactory(Factory):
         """Import the module and yield its tasks."""
         module = self.module if isinstance(self.module, ModuleType) else imported(self.module)
         level = module.__name__.rpartition(".")[2] if self.path is None else self.path
-        for name, item in items_of(module, self.match):
-            yield named(item, joined(level, name_of(item, name)))
+        yield from tasks_in(module, level, self.match)
 
 
 def imported(name: str) -> ModuleType:
@@ -52,7 +51,9 @@ def imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise DefinitionError(f"there is no module {error.name!r}", hint=nearest(error.name, list(sys.modules))) from None
+            raise DefinitionError(
+                f"there is no module {error.name!r}", hint=nearest(error.name, list(sys.modules))
+            ) from None
         raise raised(f"the module {name}", error) from error
 
 
@@ -71,6 +72,13 @@ def items_of(module: ModuleType, match: Match = None) -> Iterator[tuple[str, Any
         if is_own and id(value) not in seen:
             seen.add(id(value))
             yield name, value
+
+
+def tasks_in(module: ModuleType, level: str, match: Match = None) -> list[Task]:
+    """Return new tasks for what a module defines, below ``level``, with their requirements on each other."""
+    made = [(item, named(item, joined(level, name_of(item, name)))) for name, item in items_of(module, match)]
+    relink(made)
+    return [task for _, task in made]
 
 
 def name_of(item: Any, name: str) -> str:

@@ -1,13 +1,13 @@
 """Parameters: typed values that factories ask for and users give with ``-D name=value``.
 
-A factory asks (``here.param("day", default, type=date)``), so which parameters exist is known when collecting is over: then
-`Params.check` refuses what was given and nobody asked for. Names that begin with ``provider.`` belong to the choice of
-providers and are never asked for here.
+A factory asks (``here.param("day", default, type=date)``), so which parameters exist is known when collecting is
+over: then `Params.check` refuses what was given and nobody asked for. Names that begin with ``provider.`` belong to
+the choice of providers and are never asked for here.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Params:
         name: str,
         default: Any = REQUIRED,
         *,
-        type: Callable[[str], Any] | None = None,  # noqa: A002 - the word users know from argparse
+        type: Any = None,  # noqa: A002 - the word users know from argparse
         help: str = "",  # noqa: A002 - as above
         where: str = "",
     ) -> Any:
@@ -59,15 +59,19 @@ class Params:
         ``type`` is int, float, bool, str, date, datetime, Path, an Enum or any callable that takes the text; without it
         the default's own type. Raises `DefinitionError` naming the parameter.
         """
-        if not isinstance(name, str) or not name or name.startswith(RESERVED):
+        if not name or name.startswith(RESERVED):
             raise DefinitionError(f"a parameter cannot be called {name!r}", where=where)
-        convert: Callable[[str], Any] = type or _type_of(default)
+        convert = _type_of(default) if type is None else type
         shown = None if default is REQUIRED else _text(default)
         self.asked.setdefault(name, Asked(name, _name(convert), shown, help, where))
         if name in self.given:
             return _converted(name, self.given[name], convert, where)
         if default is REQUIRED:
-            raise DefinitionError(f"the parameter {name!r} must be given", where=where, hint=f"-D {name}=… ({_name(convert)}) {help}".rstrip())
+            raise DefinitionError(
+                f"the parameter {name!r} must be given",
+                where=where,
+                hint=f"-D {name}=… ({_name(convert)}) {help}".rstrip(),
+            )
         return default
 
     def check(self) -> None:
@@ -88,7 +92,7 @@ def _type_of(default: Any) -> Callable[[str], Any]:
     return kind
 
 
-def _converted(name: str, text: str, convert: Callable[[str], Any], where: str) -> Any:
+def _converted(name: str, text: str, convert: Any, where: str) -> Any:
     try:
         return _convert(text, convert)
     except DefinitionError:
@@ -101,11 +105,11 @@ def _converted(name: str, text: str, convert: Callable[[str], Any], where: str) 
         ) from error
 
 
-def _convert(text: str, convert: Callable[[str], Any]) -> Any:
+def _convert(text: str, convert: Any) -> Any:
     if convert is bool:
         return _TRUTH[text.strip().lower()]
-    if convert in (datetime.date, datetime.datetime):
-        return convert.fromisoformat(text)  # type: ignore[attr-defined]
+    if convert in (dt.date, dt.datetime):
+        return convert.fromisoformat(text)
     if isinstance(convert, enum.EnumMeta):
         members: Mapping[str, Any] = convert.__members__
         if text in members:
@@ -114,19 +118,19 @@ def _convert(text: str, convert: Callable[[str], Any]) -> Any:
     return convert(text)
 
 
-def _choices(convert: Callable[[str], Any]) -> str:
+def _choices(convert: Any) -> str:
     if convert is bool:
         return "yes or no"
-    if convert is datetime.date:
+    if convert is dt.date:
         return "a date such as 2025-12-31"
-    if convert is datetime.datetime:
+    if convert is dt.datetime:
         return "a time such as 2025-12-31T23:59:59"
     if isinstance(convert, enum.EnumMeta):
         return "one of " + ", ".join(convert.__members__)
     return ""
 
 
-def _name(convert: Callable[[str], Any]) -> str:
+def _name(convert: Any) -> str:
     return str(getattr(convert, "__name__", None) or type(convert).__name__)
 
 

@@ -7,10 +7,11 @@
     # timeout = "30s"
     # ///
 
-It begins within the first `HEAD` bytes and has at most 100 lines. One ``read`` tells whether there is one, so a folder with
-thousands of executables costs an open, a read and a close each, no more.
+It begins within the first `HEAD` bytes and has at most 100 lines. One ``read`` tells whether there is one, so a
+folder with thousands of executables costs an open, a read and a close each, no more.
 
-*Sidecar.* ``x.pexen.toml`` beside a file ``x`` is the metadata of ``x``. *Task file.* Any other ``name.pexen.toml`` defines tasks::
+*Sidecar.* ``x.pexen.toml`` beside a file ``x`` is the metadata of ``x``. *Task file.* Any other ``name.pexen.toml``
+defines tasks::
 
     [defaults]
     timeout = "10s"
@@ -54,7 +55,7 @@ class Defined:
 
 
 def comment_block(file: str) -> Mapping[str, Any] | None:
-    """Return the metadata in an executable's comment block, or None; never waits and never follows what changed meanwhile."""
+    """Return the metadata in an executable's comment block, or None; opening it never waits."""
     try:
         fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # it may be executable without being readable
@@ -78,17 +79,21 @@ def comment_block(file: str) -> Mapping[str, Any] | None:
 def _block(file: str, text: bytes, leader: str, first: int) -> toml.Document:
     """Return the document in a comment block that begins at line ``first``."""
     lines = text.decode(errors="replace").split("\n")[: BLOCK_LINES + 2]
-    content = []
+    content: list[str] = []
     for number, line in enumerate(lines[1:], first + 1):
         words = line.rstrip()
         if not words.startswith(leader):
-            raise DefinitionError("the comment block is not closed", where=f"{file}:{number}", hint=f"end it with '{leader} ///'")
+            raise DefinitionError(
+                "the comment block is not closed", where=f"{file}:{number}", hint=f"end it with '{leader} ///'"
+            )
         words = words[len(leader) :].removeprefix(" ")
         if words == "///":
             return toml.parse(file, "\n".join(content), first + 1)
         content.append(words)
     raise DefinitionError(
-        f"the comment block has more than {BLOCK_LINES} lines, or is not closed", where=f"{file}:{first}", hint=f"end it with '{leader} ///'"
+        f"the comment block has more than {BLOCK_LINES} lines, or is not closed",
+        where=f"{file}:{first}",
+        hint=f"end it with '{leader} ///'",
     )
 
 
@@ -98,7 +103,9 @@ def sidecar(file: str) -> Mapping[str, Any]:
     if "tasks" in document.data and isinstance(document.data["tasks"], dict):
         beside = os.path.basename(file).removesuffix(ENDING)
         raise DefinitionError(
-            "a sidecar defines no tasks", where=document.where("tasks"), hint=f"it is the metadata of {beside!r}; give the task file another name"
+            "a sidecar defines no tasks",
+            where=document.where("tasks"),
+            hint=f"it is the metadata of {beside!r}; give the task file another name",
         )
     return toml.metadata(document)
 
@@ -106,7 +113,10 @@ def sidecar(file: str) -> Mapping[str, Any]:
 def task_file(file: str) -> Iterator[Defined]:
     """Yield the tasks that a task file defines, in the order of the file."""
     document = toml.read(file)
-    document.known(("defaults", "tasks"), other="a task file has [defaults] and [tasks.<name>]; beside a file, name it like that file")
+    document.known(
+        ("defaults", "tasks"),
+        other="a task file has [defaults] and [tasks.<name>]; beside a file, name it like that file",
+    )
     defaults = toml.metadata(document, "defaults")
     for name in document.table("tasks"):
         where = document.where("tasks", name)
@@ -115,15 +125,25 @@ def task_file(file: str) -> Iterator[Defined]:
             own = toml.metadata(document, "tasks", name, extra=("run", "python", "cwd", "env"))
             what = _what(document, name, os.path.dirname(file))
         except DefinitionError as error:
-            raise error if error.where else DefinitionError(error.headline, where=where, facts=error.facts, hint=error.hint) from None
+            raise (
+                error
+                if error.where
+                else DefinitionError(error.headline, where=where, facts=error.facts, hint=error.hint)
+            ) from None
         yield Defined(name, what, inherited(defaults, own), where)
 
 
 def _what(document: toml.Document, name: str, folder: str) -> Command | str:
     table = document.table("tasks", name)
     if ("run" in table) == ("python" in table):
-        raise DefinitionError(f"the task {name!r} needs either run or python", hint='run = "make check", or python = "module:function"')
-    for key, kind, wanted in (("cwd", str, "a folder"), ("env", dict, "a table of strings"), ("python", str, "'module:function'")):
+        raise DefinitionError(
+            f"the task {name!r} needs either run or python", hint='run = "make check", or python = "module:function"'
+        )
+    for key, kind, wanted in (
+        ("cwd", str, "a folder"),
+        ("env", dict, "a table of strings"),
+        ("python", str, "'module:function'"),
+    ):
         if key in table and not isinstance(table[key], kind):
             raise DefinitionError(f"{key} must be {wanted}", where=document.where("tasks", name, key))
     if "python" in table:

@@ -1,8 +1,8 @@
 """TOML with line numbers: every complaint about a key names the line that the key stands on.
 
-`tomllib` keeps no positions, so the line is looked for when there is something to complain about: the text is scanned for
-the key below the header of its table. Multi-line strings that look like headers can mislead it, by some lines; the file is
-right in any case.
+`tomllib` keeps no positions, so the line is looked for when there is something to complain about: the text is scanned
+for the key below the header of its table. Multi-line strings that look like headers can mislead it, by some lines;
+the file is right in any case.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 _TUPLES = frozenset({"requires", "after", "provides", "uses", "claims", "conflicts"})
 _PYTHON_ONLY = {
     "path": "the path comes from where the file or the table stands",
-    "args": "write them into a task of its own: run = [\"./x\", \"--flag\"]",
+    "args": 'write them into a task of its own: run = ["./x", "--flag"]',
     "kwargs": "they are for Python callables",
     "around": "it takes Python functions: put it into the defaults of a pexenfile.py",
 }
@@ -58,7 +58,9 @@ class Document:
         """Raise for the first key of a table that is not one of ``keys``."""
         for key in self.table(*table):
             if key not in keys:
-                raise DefinitionError(f"unknown key {key!r}", where=self.where(*table, key), hint=nearest(key, keys) or other)
+                raise DefinitionError(
+                    f"unknown key {key!r}", where=self.where(*table, key), hint=nearest(key, keys) or other
+                )
 
 
 def parse(file: str, text: str, first: int = 1) -> Document:
@@ -103,7 +105,9 @@ def metadata(document: Document, *table: str, extra: Collection[str] = ()) -> di
         try:
             found.update(m.normalise({key: _meant(key, value) if key in _TUPLES else value}))
             if key in {"when", "host"}:
-                conditions.check(found.get("when") if key == "when" else None, found.get("host", ()) if key == "host" else ())
+                conditions.check(
+                    found.get("when") if key == "when" else None, found.get("host", ()) if key == "host" else ()
+                )
         except DefinitionError as error:
             where = document.where(*table, key)
             raise DefinitionError(error.headline, where=where, facts=error.facts, hint=error.hint) from None

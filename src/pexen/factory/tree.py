@@ -1,11 +1,12 @@
 """TreeFactory: one walk over a folder that collects everything a tree can say. The command line uses it.
 
-The walk keeps a stack of generators instead of recursing (a path can be two thousand folders deep). In each folder, in this
-order: ``pexen.toml``, then ``pexenfile.py`` are read for ``defaults``, ``files`` and ``ignore``; then come the pexenfile's tasks;
-then everything else sorted by name: executables with their comment blocks and sidecars, task files, folders.
+The walk keeps a stack of generators instead of recursing (a path can be two thousand folders deep). In each folder,
+in this order: ``pexen.toml``, then ``pexenfile.py`` are read for ``defaults``, ``files`` and ``ignore``; then come
+the pexenfile's tasks; then everything else sorted by name: executables with their comment blocks and sidecars, task
+files, folders.
 
-*Inheritance.* A folder's defaults are completed by those of the folder around it (`pexen.model.meta.inherited`), so a task is
-completed once, from one mapping; executables without metadata of their own share the result.
+*Inheritance.* A folder's defaults are completed by those of the folder around it (`pexen.model.meta.inherited`), so a
+task is completed once, from one mapping; executables without metadata of their own share the result.
 
 *At the end*, when all is known: an executable that some task wraps (its command, tear-down or readiness check *is* that
 file) is dropped, two tasks at one path are an error that names both places, and requirements on `pexen.Task` values are
@@ -24,7 +25,7 @@ from typing import Any
 
 from pexen.errors import DefinitionError
 from pexen.factory import conditions, toml
-from pexen.factory.base import Factory, copied, joined, relink
+from pexen.factory.base import Factory, joined, relink
 from pexen.factory.facts import Facts
 from pexen.factory.filesystem import (
     Folder,
@@ -52,8 +53,8 @@ class TreeFactory(Factory):
     """Everything below the folder ``root``, configured by its own files. Paths of tasks are relative to ``root``.
 
     ``params`` are the values of ``-D``; given as a mapping, unknown names are an error. With ``collector`` (see
-    `pexen.factory.collect.Isolate`) no code of the tree runs in this process. Everything wrong raises `DefinitionError`.
-    After a call, ``params.asked`` says which parameters there are.
+    `pexen.factory.collect.Isolate`) no code of the tree runs in this process. Everything wrong raises
+    `DefinitionError`. After a call, ``params.asked`` says which parameters there are.
     """
 
     def __init__(
@@ -93,11 +94,11 @@ class TreeFactory(Factory):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a task that was written in Python comes from: the ``index``-th of what the pexenfile of ``home`` makes."""
+    """Where a task written in Python comes from: the pexenfile of ``home``, by number and own path."""
 
     home: Home
     index: int
-    where: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,11 @@ class _Found:
 
 
 class Walk:
-    """One walk over a tree; `run` it once, then look at ``tasks``, ``origins`` and ``where``."""
+    """One walk over a tree; `run` it once, then look at ``tasks`` and ``where`` (path to ``file:line``).
+
+    For whoever must find callables again in another process: ``origins`` (path of a task to what made it), ``pieces``
+    (id of a callable in metadata to steps that lead to it) and ``references`` (id of a callable to module and name).
+    """
 
     def __init__(self, root: str, params: Params, facts: Facts, importer: Importer) -> None:
         self.root = root
@@ -129,7 +134,8 @@ class Walk:
         self.tasks: list[Task] = []
         self.origins: dict[str, Origin] = {}
         self.where: dict[str, str] = {}
-        self.locators: dict[int, tuple[Home, tuple[Any, ...]]] = {}
+        self.references: dict[int, tuple[str, str]] = {}
+        self.pieces: dict[int, tuple[Home, tuple[Any, ...]]] = {}
         self._found: list[_Found] = []
         self._wrapped: set[str] = set()
         self._pairs: list[tuple[Any, Task]] = []
@@ -154,14 +160,14 @@ class Walk:
             if found.file is not None and found.file in self._wrapped:
                 continue
             path = found.task.path or ""
-            before = self.where.setdefault(path, found.where)
-            if before is not found.where:
+            if path in self.where:
                 raise DefinitionError(
                     f"two tasks have the path {path!r}",
                     where=found.where,
-                    facts=[("and at", before)],
+                    facts=[("and at", self.where[path])],
                     hint="a path is unique; give one of them another name, or path='…'",
                 )
+            self.where[path] = found.where
             self.tasks.append(found.task)
 
     # -- one folder -----------------------------------------------------------------------------------------------
@@ -191,12 +197,15 @@ class Walk:
     def _configured(self, folder: Folder, here: str, held: Listing, scope: Scope) -> Scope:
         """Return the scope as ``pexen.toml`` changes it; at the root also ``[tool.pexen]``."""
         for name, table in ((PYPROJECT, ("tool", "pexen")), (CONFIG, ())):
-            if name not in held.files or (here and name == PYPROJECT):
+            if name not in held.files or (name == PYPROJECT and (here or not _mentions_us(f"{folder.path}/{name}"))):
                 continue
             document = toml.read(f"{folder.path}/{name}")
             data = document.table(*table)
             if here:
-                document.known(_CONFIG_KEYS, other="a folder's pexen.toml has files, ignore, [defaults]; the rest belongs to the root")
+                document.known(
+                    _CONFIG_KEYS,
+                    other="a folder's pexen.toml has files, ignore, [defaults]; the rest belongs to the root",
+                )
             where = {key: document.where(*table, key) for key in _CONFIG_KEYS if key in data}
             scope = _narrowed(scope, here, data, where)
             if "defaults" in data:
@@ -215,13 +224,13 @@ class Walk:
         for index, own in enumerate(made_by(home, module, self.params, self.facts)):
             task, kept = own.task, _own(own.task)
             conditions.check(task.when, task.host, own.where)
-            path = joined(folder.place, task.path or "")
-            task.path = path
+            name = task.name
+            task.path = path = joined(folder.place, name)
             _complete(task, kept, scope.defaults)
-            self._wrap(task, home.path)
+            self._wrapped.update(wrapped_by(task.callable, task.meta, home.path))
             self._pairs.append((own.original, task))
-            self.origins[path] = Origin(home, index, own.where)
-            self._locate(home, ("task", index), {"callable": task.callable, **kept})
+            self.origins[path] = Origin(home, index, name)
+            self._locate(home, ("task", index, name), kept)
             self._found.append(_Found(task, own.where))
         return scope
 
@@ -233,19 +242,22 @@ class Walk:
             raise DefinitionError("defaults must be a dict", where=assigned(file, "defaults"))
         normal = {}
         for key, value in defaults.items():
-            normal.update(normalise({key: value}, assigned(file, "defaults", str(key))))
+            normal.update(normalise({str(key): value}, assigned(file, "defaults", str(key))))
         _refuse_own(normal, lambda key: assigned(file, "defaults", key))
-        conditions.check(normal.get("when"), normal.get("host") or (), assigned(file, "defaults", "when" if "when" in normal else "host"))
+        conditions.check(
+            normal.get("when"),
+            normal.get("host") or (),
+            assigned(file, "defaults", "when" if "when" in normal else "host"),
+        )
         self._locate(home, ("defaults",), normal)
         return _with_defaults(scope, normal)
 
     def _locate(self, home: Home, steps: tuple[Any, ...], values: Mapping[str, Any]) -> None:
-        """Remember how to find a callable again in a process that has loaded the same pexenfile."""
-        for key in ("callable", "when", "retry_on"):
-            if callable(values.get(key)):
-                self.locators.setdefault(id(values[key]), (home, (*steps, key)))
+        """Remember how to find the callables in metadata again, in a process that has loaded the same pexenfile."""
+        if callable(values.get("when")):
+            self.pieces.setdefault(id(values["when"]), (home, (*steps, "when")))
         for number, item in enumerate(values.get("around") or ()):
-            self.locators.setdefault(id(item), (home, (*steps, "around", number)))
+            self.pieces.setdefault(id(item), (home, (*steps, "around", number)))
 
     # -- its files ------------------------------------------------------------------------------------------------
 
@@ -257,7 +269,7 @@ class Walk:
             own = {**(own or EMPTY), **sidecar(file + ENDING)}
         if own:
             _complete(task, own, shared.defaults)
-            self._wrap(task, folder.path)
+            self._wrapped.update(wrapped_by(None, own, folder.path))
         else:
             task.requires, task.meta = shared.requires, shared.meta
         self._found.append(_Found(task, file, file))
@@ -269,21 +281,22 @@ class Walk:
             return
         file = f"{folder.path}/{name}"
         if beside in held.files:
-            raise DefinitionError(f"{beside!r} is not executable, so its metadata is for nothing", where=file, hint=f"chmod +x {beside}")
+            raise DefinitionError(
+                f"{beside!r} is not executable, so its metadata is for nothing", where=file, hint=f"chmod +x {beside}"
+            )
         for defined in task_file(file):
             home = Home(package_of(self.root), self.root, here)
             task = Task(self._callable(defined, home), joined(folder.place, defined.name))
             _complete(task, {**_own(task), **defined.meta}, scope.defaults)
-            self._wrap(task, folder.path)
+            self._wrapped.update(wrapped_by(task.callable, task.meta, folder.path))
             self._found.append(_Found(task, defined.where))
 
     def _callable(self, defined: Defined, home: Home) -> Any:
-        if isinstance(defined.callable, str):
-            return self.importer.function(home, defined.callable, defined.where)
-        return defined.callable
-
-    def _wrap(self, task: Task, folder: str) -> None:
-        self._wrapped.update(wrapped_by(task.callable, task.meta, folder))
+        if not isinstance(defined.callable, str):
+            return defined.callable
+        found, module = self.importer.function(home, defined.callable, defined.where)
+        self.references[id(found)] = (module, defined.callable.partition(":")[2])
+        return found
 
 
 class _Shared:
@@ -338,8 +351,8 @@ def _refuse_own(defaults: Mapping[str, Any], where: Callable[[str], str]) -> Non
 def find_root(path: str | os.PathLike[str]) -> str:
     """Return the root of the tree that ``path`` belongs to: the nearest folder upward that is marked as one.
 
-    Marks are ``pexen.toml`` (unless it says ``root = false``), ``[tool.pexen]`` in ``pyproject.toml``, and ``.git``. Without any it
-    is the folder itself, or the one a file stands in. ``path`` need not exist.
+    Marks are ``pexen.toml`` (unless it says ``root = false``), ``[tool.pexen]`` in ``pyproject.toml``, and ``.git``.
+    Without any it is the folder itself, or the one a file stands in. ``path`` need not exist.
     """
     start = os.path.abspath(os.fspath(path))
     while not os.path.isdir(start):
@@ -357,7 +370,7 @@ def _is_root(folder: str) -> bool:
         return True
     for name in (CONFIG, PYPROJECT):
         file = f"{folder}/{name}"
-        if os.path.isfile(file):
+        if os.path.isfile(file) and (name == CONFIG or _mentions_us(file)):
             try:
                 data = toml.read(file).data
             except DefinitionError:
@@ -367,6 +380,15 @@ def _is_root(folder: str) -> bool:
             if name == PYPROJECT and isinstance(data.get("tool"), dict) and "pexen" in data["tool"]:
                 return True
     return False
+
+
+def _mentions_us(file: str) -> bool:
+    """Tell whether a ``pyproject.toml`` may configure pexen; those of others may be as broken as they like."""
+    try:
+        with open(file, "rb") as opened:
+            return b"pexen" in opened.read()
+    except OSError:
+        return False
 
 
 def place_in(root: str, path: str | os.PathLike[str]) -> str:

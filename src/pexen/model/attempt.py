@@ -19,7 +19,8 @@ class Attempt:
     """One execution of ``task``: everything a pool needs to carry it out.
 
     ``id`` is unique in the run. ``args`` and ``kwargs`` may hold `Pickled` values, which whoever runs the callable
-    unpickles; ``rest`` sets them and what else is declared above. ``shared`` are the layers of the task's shared dict. ``post`` takes events, from any thread.
+    unpickles; ``rest`` sets them and what else is declared below. ``shared`` are the layers of the task's shared dict.
+    ``post`` takes events, from any thread.
     ``started`` (monotonic seconds) is set by the pool when the task's own code begins, ``cancelled`` by `Pool.cancel`.
     """
 
@@ -31,6 +32,9 @@ class Attempt:
     units: Mapping[str, tuple[str, ...]] = EMPTY
     started: float = 0.0
     cancelled: bool = False
+    made: Context | None = None
+    lane: Any = None
+    """The run's own note of which pool it gave the attempt to."""
 
     def __init__(
         self,
@@ -48,15 +52,17 @@ class Attempt:
             self.__dict__.update(rest)
 
     def context(self) -> Context:
-        """Return what the task's own code sees of its attempt; made only for tasks that ask."""
-        return Context(
-            path=self.task.name,
-            attempt=self.number,
-            units=self.units,
-            layers=self.shared,
-            report=lambda report: self.post(Reported(self, report)),
-            is_cancelled=lambda: self.cancelled,
-        )
+        """Return what the task's own code sees of its attempt; made for whoever asks first."""
+        if self.made is None:
+            self.made = Context(
+                path=self.task.name,
+                attempt=self.number,
+                units=self.units,
+                layers=self.shared,
+                report=lambda report: self.post(Reported(self, report)),
+                is_cancelled=lambda: self.cancelled,
+            )
+        return self.made
 
     def __repr__(self) -> str:
         """Show task and number."""

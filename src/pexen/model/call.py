@@ -76,7 +76,7 @@ def call_of(task: Task) -> Call:
                 return PLAIN
     if isinstance(what, Command):
         return EXECUTE
-    kind = _kind_of(what)
+    kind = kind_of(what)
     if kind is Kind.GENERATOR and not task.service:
         raise DefinitionError(
             f"{task.name} is a generator function",
@@ -107,11 +107,17 @@ def parameter_of(requirement: Any) -> str | None:
 
 def where_defined(what: Callable[..., Any]) -> str:
     """Return ``file:line`` of a callable, or its type where that is not known."""
+    told = getattr(type(what), "pexen_where", None)
+    if told is not None:
+        return str(what.pexen_where)  # type: ignore[attr-defined]
     code = getattr(inspect.unwrap(what), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else type(what).__name__
 
 
-def _kind_of(what: Callable[..., Any]) -> Kind:
+def kind_of(what: Callable[..., Any]) -> Kind:
+    """Return how a callable is run. One that stands for another (its type has ``pexen_kind``) says so itself."""
+    if hasattr(type(what), "pexen_kind"):
+        return Kind(what.pexen_kind)  # type: ignore[attr-defined]
     inner: Any = what
     while hasattr(inner, "func") and not hasattr(inner, "__code__"):
         inner = inner.func
@@ -158,7 +164,7 @@ def _fill(task: Task, kind: Kind, parameters: list[inspect.Parameter]) -> Call:
         else:
             keyword.append((parameter.name, source))
     if args or kwargs:
-        extra = f"{len(args)} positional" if args else f"{sorted(kwargs)[0]!r}"
+        extra = f"{len(args)} positional" if args else f"{min(kwargs)!r}"
         raise DefinitionError(f"{task.name} takes no such argument: {extra}", facts=_facts(task))
     if not positional and not keyword and kind is Kind.FUNCTION:
         return PLAIN

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pexen.errors import DefinitionError
 
@@ -37,21 +38,17 @@ class Command:
         return shlex.join(self.argv)
 
 
-def as_command(
-    argv: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[str, str] | None = None,
-) -> Command:
+def as_command(argv: Any, cwd: str | os.PathLike[str] | None = None, env: Mapping[Any, Any] | None = None) -> Command:
     """Return the command for a list of arguments, a path object, or a string for the shell."""
     if isinstance(argv, str):
         if not argv.strip():
             raise DefinitionError("an empty command")
         words, shell = ("/bin/sh", "-c", argv), True
     else:
-        items = (argv,) if isinstance(argv, os.PathLike) else tuple(argv)
+        items = (argv,) if isinstance(argv, os.PathLike) else tuple(argv) if isinstance(argv, Iterable) else ()
         if not items or not all(isinstance(item, str | os.PathLike) for item in items):
             raise DefinitionError("a command is a string for the shell or a list of strings and paths")
-        words, shell = tuple(os.fspath(item) for item in items), False  # type: ignore[assignment]
+        words, shell = tuple(os.fspath(item) for item in items), False
     extra = tuple(sorted((env or {}).items()))
     if not all(isinstance(key, str) and isinstance(value, str) for key, value in extra):
         raise DefinitionError("env of a command maps strings to strings")

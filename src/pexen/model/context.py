@@ -68,7 +68,9 @@ class Context:
         ``status`` is one of pass, info, warn, fail, error, skip; the worst of them and the task's own end counts.
         """
         if status not in LEVELS:
-            raise DefinitionError(f"a report's status is one of {', '.join(LEVELS)}, not {status!r}", hint=nearest(str(status), LEVELS))
+            raise DefinitionError(
+                f"a report's status is one of {', '.join(LEVELS)}, not {status!r}", hint=nearest(str(status), LEVELS)
+            )
         self._report(Report(str(name), status, str(message), dict(data), tuple(map(str, files))))
 
 

@@ -114,8 +114,8 @@ class Field(Generic[T]):
         """Return the task's value, or the default."""
         if task is None:
             return self
-        value: T = task.meta.get(self.name, self.default)
-        return value
+        value: T | None = task.meta.get(self.name)  # None, too: kept to clear what would be inherited
+        return self.default if value is None else value
 
 
 FIELDS: dict[str, Field[Any]] = {}
@@ -207,7 +207,9 @@ def duration(key: str, value: Any) -> float:
             return duration(key, float(value))
         except ValueError:
             pass
-    raise DefinitionError(f"{key} must be a duration, not {_shown(value)}", hint="seconds, or a string like '90s', '5m', '1h30m'")
+    raise DefinitionError(
+        f"{key} must be a duration, not {_shown(value)}", hint="seconds, or a string like '90s', '5m', '1h30m'"
+    )
 
 
 def name(key: str, value: Any) -> Name:
@@ -271,8 +273,11 @@ def callables(key: str, value: Any) -> tuple[Callable[..., Any], ...]:
 
 def condition(key: str, value: Any) -> str | Callable[..., Any]:
     """Accept an expression or a callable on facts."""
-    if isinstance(value, str) or callable(value):
+    if isinstance(value, str):
         return value
+    if callable(value):
+        called: Callable[..., Any] = value
+        return called
     raise wrong(key, value, "an expression (a string) or a callable on facts")
 
 

@@ -287,7 +287,12 @@ class Result:
             failure = about.failure and replace(about.failure, carried=_carry(about.failure.carried))
             output = about.output and replace(about.output, keeper=None)
             about = Details(
-                failure, about.reason, about.reports, about.earlier, (_carry(self.shared),) if about.shared else (), output
+                failure,
+                about.reason,
+                about.reports,
+                about.earlier,
+                (_carry(self.shared),) if about.shared else (),
+                output,
             )
             about.earlier = tuple(replace(one, failure=None, output=None) for one in about.earlier)
         return (_restore, (self.path, str(self.status), _carry(self._value), self.start, self.duration, about))
@@ -365,7 +370,12 @@ class Results(Mapping[str, Result]):
         bad = self.failed
         if not bad:
             return self
-        facts = [(one.path, f"{one.status}" + (f": {one.error or one.reason}" if one.error or one.reason else "")) for one in bad[:10]]
+        facts = [
+            (one.path, f"{one.status}" + (f": {one.error or one.reason}" if one.error or one.reason else ""))
+            for one in bad[:10]
+        ]
         more = f"and {len(bad) - 10} more" if len(bad) > 10 else ""
         cause = next((one.error.exception for one in bad if one.error and one.error.exception), None)
-        raise TasksFailed(f"{len(bad)} of {len(self)} tasks did not succeed", tuple(bad), facts=facts, hint=more) from cause
+        raise TasksFailed(
+            f"{len(bad)} of {len(self)} tasks did not succeed", tuple(bad), facts=facts, hint=more
+        ) from cause

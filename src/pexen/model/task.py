@@ -1,8 +1,9 @@
 """Tasks: a callable, a path and metadata.
 
 A task is a value: nothing that happens in a run is stored in it, except that a task without a path is given one when a
-run admits it. Only the four attributes that every graph uses are stored for each task; the other metadata is one sparse
-mapping, shared where there is none (see `pexen.model.meta`).
+run admits it, and how it is called (``call``, see `pexen.model.call`) is noted then. Only the attributes that every
+graph uses are stored for each task; the other metadata is one sparse mapping, shared where there is none (see
+`pexen.model.meta`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Task:
     Raises `DefinitionError` for unknown metadata and wrong types. May be made in any thread.
     """
 
-    __slots__ = ("__weakref__", "callable", "meta", "path", "provides", "requires")
+    __slots__ = ("__weakref__", "call", "callable", "meta", "path", "provides", "requires")
 
     callable: Callable[..., Any] | Command
     path: str | None
@@ -83,6 +84,7 @@ class Task:
     ) -> None:
         carried = getattr(callable, "__pexen__", None)
         self.callable = callable
+        self.call: Any = None
         self.path = path if path is None else check_path(path)
         self.requires = () if requires is None else m.requirements("requires", requires)
         self.provides = () if provides is None else m.names("provides", provides)
@@ -114,6 +116,7 @@ class Task:
         """Return a copy with other metadata (``path``, ``callable`` and any key); ``None`` takes a key's default."""
         copy = Task.__new__(Task)
         copy.callable = changes.pop("callable", self.callable)
+        copy.call = None
         path = changes.pop("path", self.path)
         copy.path = path if path is None else check_path(path)
         given = m.normalise({**self.meta, "requires": self.requires, "provides": self.provides, **changes})

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pexen.errors import TaskFail, TaskSkip
 from pexen.model.call import PLAIN, SHARED, Kind
-from pexen.model.context import CURRENT, Context
+from pexen.model.context import CURRENT
 from pexen.model.result import Failure, Outcome, Pickled, Status, merge_shared
 
 if TYPE_CHECKING:
@@ -51,12 +51,16 @@ class Pool(Protocol):
     """Carries attempts out. A pool is opened and closed once a run, and may be opened again."""
 
     @property
+    def executes(self) -> bool:
+        """Whether it runs commands, not only callables."""
+
+    @property
     def workers(self) -> int:
         """How many attempts run at the same time."""
 
     @property
     def capacity(self) -> int:
-        """Attempts in flight: workers + spare. May change while the pool is open."""
+        """Attempts in flight: workers + spare. May change while the pool is open. Commands are never spare."""
 
     def open(self, mailbox: Mailbox) -> None:
         """Get ready; workers may be started later, when there is something to do."""
@@ -106,9 +110,9 @@ def execute(attempt: Attempt) -> Outcome:
         outcome.started, outcome.duration = started, monotonic() - started
     else:
         outcome = Outcome(attempt, Status.PASSED, value, started, monotonic() - started)
-    held = CURRENT.get()
-    if held.__class__ is Context:
-        outcome.shared = held.written  # type: ignore[union-attr]
+    if attempt.made is not None:  # not asked of CURRENT: a coroutine has contextvars of its own
+        outcome.shared = attempt.made.written
+        attempt.made = None
     return outcome
 
 
@@ -127,9 +131,7 @@ def _call(attempt: Attempt) -> Any:
 def _argument(attempt: Attempt, source: Source, value: Any) -> Any:
     """Return what the parameter gets: unpickled here, where the task may fail for it."""
     if source.index == SHARED:
-        context = attempt.context()
-        CURRENT.set(context)
-        return context.shared
+        return attempt.context().shared
     if isinstance(value, Pickled):
         return value.load()
     if isinstance(value, list) and any(isinstance(item, Pickled) for item in value):

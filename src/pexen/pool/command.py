@@ -61,6 +61,9 @@ class CommandPool:
     task has the runner's own standard streams. Folder and environment are the runner's when the pool is opened.
     """
 
+    executes = True
+    """Can run commands; see `pexen.pool.local.LocalPool.around`."""
+
     def __init__(
         self,
         workers: int | None = None,

@@ -54,29 +54,30 @@ def receive(sock: Socket) -> tuple[int, int, list[int]] | None:
     return what, number, descriptors
 
 
-def main(fd: int) -> NoReturn:
+def main(fd: int, lifeline: int) -> NoReturn:
     """Be the server at the other end of the inherited socket ``fd``."""
     import gc
 
     os.set_inheritable(fd, False)
+    os.set_inheritable(lifeline, False)
     sock = Socket(fileno=fd)
     gc.freeze()  # what is here stays here: the children's collections leave these pages shared
     while (request := receive(sock)) is not None:
         what, number, descriptors = request
         if what == FORK:
-            fork(sock, descriptors)
+            fork(sock, lifeline, descriptors)
         else:
             send(sock, what, os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]))
     os._exit(0)
 
 
-def fork(sock: Socket, descriptors: list[int]) -> None:
+def fork(sock: Socket, lifeline: int, descriptors: list[int]) -> None:
     """Fork a worker and say so."""
     pid, pidfd = -1, -1
     try:
         pid = os.fork()
         if not pid:
-            become(sock, *descriptors)
+            become(sock, lifeline, *descriptors)
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         if pid > 0:
@@ -90,14 +91,14 @@ def fork(sock: Socket, descriptors: list[int]) -> None:
             os.close(opened)
 
 
-def become(sock: Socket, theirs: int, gate: int, stderr: int, first_stderr: int) -> NoReturn:
+def become(sock: Socket, lifeline: int, theirs: int, gate: int, stderr: int, first_stderr: int) -> NoReturn:
     """Be a worker; never return into the server."""
     try:
         sock.close()
         os.setsid()
         os.dup2(first_stderr, 2)
         os.close(first_stderr)
-        worker.main(theirs, gate, stderr)
+        worker.main(theirs, gate, stderr, lifeline)
     except BaseException:  # the interpreter cannot end here as usual, in the middle of the server
         import traceback
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class InlinePool:
     """Runs each attempt in the thread that calls `run_queued`: the one that consumes the run's results."""
 
+    executes = False
     workers = 1
     capacity = 1
     driven = True

@@ -42,6 +42,10 @@ class Member:
         """When the first outstanding attempt may have begun, or the last one ended."""
         self.hung_up = 0.0
         """When the socket was closed from the other side; 0 while it is not."""
+        self.is_waiting = False
+        """Whether something is left to send until the socket takes more."""
+        self.last = 0
+        """Id of the last attempt that has ended here."""
         self.reader = wire.Reader()
         self._out: list[bytes] = []
         self._rest: memoryview | None = None
@@ -69,6 +73,11 @@ class Member:
     def is_open(self) -> bool:
         """Whether it may be sent attempts."""
         return not (self.recalled or self.leaving or self.verdict or self.hung_up)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether attempts wait behind a running one and may be taken back."""
+        return len(self.outstanding) > 1 and self.ready and self.is_open
 
     def give(self, attempt: Attempt, data: bytes) -> None:
         """Enqueue an attempt and its frame; `flush` sends."""
@@ -124,12 +133,12 @@ class Member:
 
     # -- receiving ------------------------------------------------------------------------------------------------------
 
-    def receive(self) -> list[tuple[int, int, bytes]]:
-        """Return the frames that have arrived; notes when the other side has hung up."""
+    def receive(self) -> list[tuple[int, int, bytes]] | None:
+        """Return the frames that have arrived, None when nothing has; notes when the other side has hung up."""
         try:
             data = self.sock.recv(_CHUNK)
         except BlockingIOError:
-            return []
+            return None
         except OSError:
             data = b""
         if not data:

@@ -23,7 +23,6 @@ others work, a worker that cannot be started (no descriptors, no processes, no m
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -31,15 +30,15 @@ import threading
 from collections import deque
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pexen.errors import PoolError, nearest
 from pexen.model.event import Broken, Reported, Returned
-from pexen.model.result import Failure, Outcome, Output, Pickled, Report, Status
-from pexen.pool import wire
+from pexen.model.result import Failure, Outcome, Status
+from pexen.pool import answer, wire
 from pexen.pool.base import Survivors, failure_of, told, usable_cpus
 from pexen.pool.member import Member
-from pexen.pool.ship import CannotShip, Shipper, settings
+from pexen.pool.ship import CannotShip, Shipper
 from pexen.pool.start import STARTERS
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ class ProcessPool:
     sent ahead of time, all workers together; by default that adapts. ``output`` is a folder for what tasks print, a
     file each; without it they print where the runner prints.
     """
+
+    executes = False
 
     def __init__(
         self, workers: int | None = None, *, spare: int | None = None, start: str = "exec", output: str | None = None
@@ -111,9 +112,10 @@ class ProcessPool:
 
     def close(self) -> Survivors:
         """End all workers and wait until they are gone. From any thread, also from within a post."""
-        hands, self._hands = self._hands, None
+        hands = self._hands
         if hands is not None:
             hands.close()
+            self._hands = None
         return Survivors()
 
 
@@ -128,30 +130,28 @@ class _Hands:
         self._output = output
         self._mailbox = mailbox
         self._starter = STARTERS[start]()
-        self._shipper = Shipper()
-        self._queue: deque[Attempt] = deque()
+        self._shipper = Shipper(output)
+        self._inbox: deque[Attempt] = deque()
         self._notes: deque[Callable[[], None]] = deque()
+        self._queue: deque[Attempt] = deque()
         self._news: list[Event] = []
         self._members: list[Member] = []
-        self._dirty: set[Member] = set()
         self._suspected: dict[int, int] = {}
         self._failures = 0
         self._try_again = 0.0
         self._broken = ""
-        self._asleep = False
-        self._closing = False
-        self._ended = False
+        self._asleep = self._closing = self._ended = False
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.epoll()
-        self._poll.register(self._bell, select.EPOLLIN)
-        self._does: dict[int, Callable[[int], None]] = {self._bell: self._rung}
+        self._does: dict[int, Callable[[int], None]] = {}
+        self._watch(self._bell, self._rung)
         self._thread = threading.Thread(target=self._work, name="pexen-process", daemon=True)
         self._thread.start()
 
     # -- called from any thread -----------------------------------------------------------------------------------------
 
     def submit(self, attempt: Attempt) -> None:
-        self._queue.append(attempt)
+        self._inbox.append(attempt)
         if self._asleep:
             self._wake()
 
@@ -163,28 +163,29 @@ class _Hands:
     def close(self) -> None:
         if threading.get_ident() == self._thread.ident:
             self._end()
-            return
-        self.note(self._end)
-        self._thread.join()
+        else:
+            self.note(self._end)
+            self._thread.join()
 
     def _wake(self) -> None:
         self._asleep = False
-        try:
-            os.eventfd_write(self._bell, 1)
-        except OSError:  # closed meanwhile
-            pass
+        os.eventfd_write(self._bell, 1)
 
     # -- the thread -----------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while not self._ended:
-            self._settle()
-            if not self._ended:
-                self._wait()
+        try:
+            while not self._ended:
+                self._settle()
+                if not self._ended:
+                    self._wait(self._pause())
+        finally:
+            self._poll.close()
+            os.close(self._bell)
 
     def _settle(self) -> None:
         """Do everything that can be done without waiting."""
-        while True:
+        while not self._ended:
             while self._notes:
                 self._notes.popleft()()
             if self._ended:
@@ -198,14 +199,300 @@ class _Hands:
         news, self._news = self._news, []
         self._mailbox.post_all(news)
 
-    def _wait(self) -> None:
-        """Sleep until something happens, and read what it is."""
+    def _wait(self, timeout: float | None) -> None:
+        """Sleep until something happens or the time is over, and note what has happened."""
         self._asleep = True
-        timeout = 0.0 if self._queue_moves() or self._notes else self._pause()
-        events = self._poll.poll(timeout)
+        events = self._poll.poll(0 if self._inbox or self._notes else timeout)
         self._asleep = False
         for fd, event in events:
             does = self._does.get(fd)
-            if does is not None:
+            if does is not None:  # not closed by one of the events before
                 does(event)
         self._look_at_clocks()
+
+    def _pause(self) -> float | None:
+        """Return how long nothing needs to be done, if nothing happens; None is for ever."""
+        now = monotonic()
+        times = [member.since + PATIENCE for member in self._members if member.is_ahead]
+        times += [member.hung_up + GRACE for member in self._members if member.hung_up]
+        if self._is_short_handed():
+            times.append(self._try_again)
+        return max(0.0, min(times) - now) if times else None
+
+    def _look_at_clocks(self) -> None:
+        now = monotonic()
+        for member in self._members:
+            if member.is_ahead and now >= member.since + PATIENCE:
+                self._queue.extendleft(reversed(member.take_back(1)))
+                self._flush(member)
+            elif member.hung_up and now >= member.hung_up + GRACE:
+                member.kill(Status.CRASHED, "it closed its connection to the pool")
+
+    def _watch(self, fd: int, does: Callable[[int], None]) -> None:
+        self._poll.register(fd, select.EPOLLIN)
+        self._does[fd] = does
+
+    def _forget(self, fd: int) -> None:
+        if self._does.pop(fd, None):
+            self._poll.unregister(fd)
+
+    def _rung(self, event: int) -> None:
+        os.eventfd_read(self._bell)
+
+    # -- handing out ----------------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Start workers and hand out attempts as far as there are any."""
+        while self._inbox:
+            self._queue.append(self._inbox.popleft())
+        if self._broken:
+            self._refuse()
+        elif self._is_short_handed() and monotonic() >= self._try_again:
+            self._hire()
+        self._take_from_slow_starters()
+        given = set()
+        limit = 1 if self._is_short_handed() else 1 + self.ahead
+        while self._queue and (member := self._freest(limit)) is not None:
+            self._give(member, self._queue.popleft())
+            given.add(member)
+        for member in given:
+            self._flush(member)
+
+    def _is_short_handed(self) -> bool:
+        """Tell whether there is work for one more worker."""
+        if self._broken:
+            return False
+        staying = [member for member in self._members if not member.leaving and not member.verdict]
+        wanted = len(self._queue) + sum(len(member.outstanding) for member in staying)
+        return len(staying) < min(self._workers, wanted)
+
+    def _freest(self, limit: int) -> Member | None:
+        """Return the worker with the fewest attempts, below ``limit``; among equals one that is ready."""
+        best, least = None, limit * 2
+        for member in self._members:
+            load = len(member.outstanding) * 2 + (not member.ready)
+            if load < least and member.is_open:
+                best, least = member, load
+        return best
+
+    def _give(self, member: Member, attempt: Attempt) -> None:
+        try:
+            frames = self._shipper.frames(attempt, member)
+        except CannotShip as problem:
+            self._news.append(_unshipped(attempt, problem))
+        else:
+            member.give(attempt, frames)
+
+    def _flush(self, member: Member) -> None:
+        """Send what the socket takes, the rest when it takes more."""
+        more = member.flush()
+        if more != member.is_waiting and not member.hung_up:
+            member.is_waiting = more
+            self._poll.modify(member.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if more else 0))
+
+    def _take_from_slow_starters(self) -> None:
+        """Let idle workers have what was meant for those that are not up yet."""
+        if self._queue or all(member.ready for member in self._members):
+            return
+        if any(member.ready and member.is_open and not member.outstanding for member in self._members):
+            for member in self._members:
+                if not member.ready and member.is_open and member.outstanding:
+                    self._queue.extend(member.take_back(0))
+                    self._flush(member)
+
+    def cancel(self, attempt: Attempt, *, force: bool) -> None:
+        """End the attempt if it has not begun; else ask it to end, or end it."""
+        self._queue.extend(self._inbox)
+        self._inbox.clear()
+        if attempt in self._queue:
+            self._queue.remove(attempt)
+            self._news.append(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
+            return
+        for member in self._members:
+            if attempt in member.outstanding:
+                self._cancel_at(member, attempt, force=force)
+
+    def _cancel_at(self, member: Member, attempt: Attempt, *, force: bool) -> None:
+        # Nothing may begin there meanwhile: a signal must not meet the next attempt.
+        taken = member.take_back(0)
+        self._flush(member)
+        if attempt in taken:
+            taken.remove(attempt)
+            self._news.append(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
+        elif force:
+            member.kill(Status.CANCELLED, "killed on request")
+        else:
+            member.signal(signal.SIGTERM)
+        self._queue.extendleft(reversed(taken))
+
+    # -- hearing from workers -------------------------------------------------------------------------------------------
+
+    def _heard(self, member: Member, event: int) -> None:
+        if event & select.EPOLLOUT:
+            self._flush(member)
+        self._read(member)
+
+    def _read(self, member: Member) -> bool:
+        """Take in what has arrived; return whether anything had."""
+        frames = member.receive()
+        if frames is None:
+            return False
+        try:
+            for kind, number, payload in frames:
+                self._understand(member, kind, number, payload)
+            damaged = member.reader.damaged
+        except ValueError:
+            damaged = member.reader.damaged = True
+        if damaged:
+            member.kill(Status.CRASHED, "protocol damaged: something else was written to the connection of its worker")
+        if damaged or member.hung_up:
+            self._forget(member.sock.fileno())
+            return False
+        return True
+
+    def _understand(self, member: Member, kind: int, number: int, payload: bytes) -> None:
+        """Do what one frame says; raises ValueError when it cannot be from a worker of ours."""
+        if kind == wire.RESULT:
+            self._finished(member, number, payload)
+        elif kind == wire.REPORT:
+            report = answer.report(payload)
+            if member.outstanding and member.outstanding[0].id == number:
+                self._news.append(Reported(member.outstanding[0], report))
+        elif kind == wire.HELLO:
+            member.come_up()
+            self._failures, self._try_again = 0, 0.0
+        elif kind == wire.DRAINED:
+            member.recalled = False
+        else:
+            raise ValueError(f"unknown kind {kind}")
+
+    def _finished(self, member: Member, number: int, payload: bytes) -> None:
+        outstanding = member.outstanding
+        if not outstanding or outstanding[0].id != number:
+            raise ValueError(f"attempt {number} is not here")
+        outcome, member.leaving = answer.ending(outstanding[0], payload, self._output)
+        outstanding.popleft()
+        member.last = number
+        member.since = outcome.started + outcome.duration
+        if outstanding:
+            outstanding[0].started = member.since
+        self._news.append(outcome)
+        if self._adapts:
+            self._adapt(outcome.duration)
+
+    def _adapt(self, duration: float) -> None:
+        """Follow how long attempts take: a tenth of the way each time, so that one odd task does not decide."""
+        self._typical += (duration - self._typical) * 0.1 if self._typical >= 0 else duration + 1
+        typical = self._typical
+        self.ahead = 0 if typical >= LONG else MOST_AHEAD if typical * MOST_AHEAD <= WORK_AHEAD else int(WORK_AHEAD / typical)
+
+    # -- starting and ending workers ------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        try:
+            member = Member(self._starter, self._shipper.generation)
+            try:
+                self._watch(member.sock.fileno(), partial(self._heard, member))
+                self._watch(member.process.pidfd, partial(self._died, member))
+            except OSError:
+                self._forget(member.sock.fileno())
+                member.kill(Status.CRASHED, "")
+                member.bury()
+                raise
+        except OSError as error:
+            self._did_not_start(f"{error.strerror or error}")
+        else:
+            self._members.append(member)
+
+    def _did_not_start(self, reason: str) -> None:
+        self._failures += 1
+        self._try_again = monotonic() + min(FIRST_PAUSE * 2 ** (self._failures - 1), LONGEST_PAUSE)
+        if self._failures >= TRIES and not any(member.ready for member in self._members):
+            self._broken = f"cannot start a worker: {reason}"
+            self._news.append(Broken("process", self._broken))
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """End what is queued in a broken pool."""
+        while self._queue:
+            self._news.append(Outcome(self._queue.popleft(), Status.ERROR, reason=self._broken))
+
+    def _died(self, member: Member, event: int) -> None:
+        """Bury a worker: what had arrived counts, what had begun has crashed, the rest is somebody else's."""
+        for _ in range(_LAST_READS):
+            if not self._read(member):
+                break
+        waiting = member.take_back(0)
+        running = member.outstanding.popleft() if member.outstanding else self._suspect(member, waiting)
+        self._forget(member.sock.fileno())
+        self._forget(member.process.pidfd)
+        words = "" if member.ready else member.last_words()
+        told = member.bury()
+        self._members.remove(member)
+        if running is not None:
+            self._news.append(self._ended_with(member, running, told))
+        answer.output_left(self._output, member.last)
+        if self._closing:
+            self._news += map(Returned, waiting)
+            return
+        self._queue.extendleft(reversed(waiting))
+        if not member.ready and not member.verdict:
+            self._did_not_start(f"it ended before it was ready, {told}" + (f": {words}" if words else ""))
+
+    def _suspect(self, member: Member, waiting: list[Attempt]) -> Attempt | None:
+        """Return the attempt to charge for a death though its token is there."""
+        if not waiting or not member.ready:
+            return None
+        seen = self._suspected[waiting[0].id] = self._suspected.get(waiting[0].id, 0) + 1
+        if seen <= SUSPICIONS and not member.reader.damaged:
+            return None
+        return waiting.pop(0)
+
+    def _ended_with(self, member: Member, attempt: Attempt, told: str) -> Outcome:
+        status, reason = member.verdict or (Status.CRASHED, told)
+        self._suspected.pop(attempt.id, None)
+        duration = monotonic() - attempt.started
+        output = answer.output_left(self._output, attempt.id)
+        return Outcome(attempt, status, None, attempt.started, duration, reason=reason, output=output)
+
+    def _end(self) -> None:
+        """Close: end everything, post what became of it, and have the thread return."""
+        if self._ended or self._closing:
+            return
+        self._closing = True
+        for member in list(self._members):
+            self._news += map(Returned, member.take_back(0))
+            while self._read(member):
+                pass
+            if member.outstanding or not member.ready:
+                member.kill(Status.CANCELLED, "the pool was closed")
+            else:
+                member.hang_up()
+        self._wait_for_deaths()
+        self._starter.close()
+        while self._inbox or self._queue or self._news:
+            self._queue.extend(self._inbox)
+            self._inbox.clear()
+            self._news += map(Returned, self._queue)
+            self._queue.clear()
+            self._post()
+        self._ended = True
+
+    def _wait_for_deaths(self) -> None:
+        deadline = monotonic() + GRACE
+        while self._members:
+            if monotonic() >= deadline:
+                for member in self._members:
+                    member.kill(Status.CANCELLED, "the pool was closed")
+            self._wait(GRACE)
+
+
+_LAST_READS = 64
+"""More than a socket holds: a child that has kept the socket of a dead worker must not be listened to for ever."""
+
+
+def _unshipped(attempt: Attempt, problem: CannotShip) -> Outcome:
+    error = problem.error
+    failure = failure_of(error)
+    message = f"{problem.what} cannot be pickled: {type(error).__name__}: {told(error)}"
+    return Outcome(attempt, Status.ERROR, failure=Failure("pickle.PicklingError", message, failure.traceback))

@@ -19,7 +19,7 @@ from __future__ import annotations
 import marshal
 import sys
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pexen.model.call import PLAIN, SHARED, Kind
 from pexen.model.modules import TREE_MODULES
@@ -38,6 +38,14 @@ _ABOUT_THE_MODULE = frozenset({"__name__", "__package__", "__file__"})
 """Globals that import statements in a function, and its own ``__module__``, depend on."""
 
 
+class Receiver(Protocol):
+    """What a worker has been told so far."""
+
+    functions: set[int]
+    generation: int
+    settings: bytes
+
+
 class CannotShip(Exception):  # noqa: N818 - never leaves the pool
     """What could not be pickled, and the exception that its own code raised."""
 
@@ -47,49 +55,67 @@ class CannotShip(Exception):  # noqa: N818 - never leaves the pool
 
 
 class Shipper:
-    """Makes the frames for attempts. To be used from one thread."""
+    """Makes the frames for attempts. To be used from one thread. ``output`` is where workers put what is printed."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: str | None = None) -> None:
+        self._output = output
         # By identity: callables may be unhashable, or hostile in __eq__. The reference keeps the identity theirs.
         self._numbers: dict[int, tuple[Any, int]] = {}
-        self._frames: dict[int, bytes] = {}
+        self._functions: dict[int, bytes] = {}
         self._next = 1
+        self._looked: Any = None
+        self._settings = b""
         self.generation = 0
 
-    def number(self, function: Any) -> int:
-        """Return the number of a callable; raises `CannotShip`."""
+    def frames(self, attempt: Attempt, receiver: Receiver) -> bytes:
+        """Return what has the receiver run the attempt, with all it must know before; raises `CannotShip`."""
+        function = attempt.task.callable
         known = self._numbers.get(id(function))
-        if known is not None:
-            return known[1]
+        number = known[1] if known is not None else self._enter(function)
+        run = _attempt(attempt, number)
+        if receiver.generation == self.generation and number in receiver.functions:
+            return run
+        return self._introduction(receiver, number) + run
+
+    def _enter(self, function: Any) -> int:
+        """Return a number for a new callable."""
         try:
             recipe = marshal.dumps(_recipe(function))
         except BaseException as error:
             raise CannotShip("the callable", error) from None
         if len(self._numbers) >= MANY:
             self._numbers.clear()
-            self._frames.clear()
+            self._functions.clear()
             self.generation += 1
         number, self._next = self._next, self._next + 1
-        self._frames[number] = wire.frame(wire.FUNCTION, number, recipe)
+        self._functions[number] = wire.frame(wire.FUNCTION, number, recipe)
         self._numbers[id(function)] = (function, number)
         return number
 
-    def function(self, number: int) -> bytes:
-        """Return the frame that tells a worker what the number means."""
-        return self._frames[number]
+    def _introduction(self, receiver: Receiver, number: int) -> bytes:
+        """Return what tells the receiver how things are now and what the number means."""
+        frames = []
+        if receiver.generation != self.generation:
+            receiver.generation = self.generation
+            receiver.functions.clear()
+            frames.append(wire.frame(wire.FORGET, 0))
+        self._look_around()
+        if receiver.settings is not self._settings:
+            receiver.settings = self._settings
+            frames.append(self._settings)
+        receiver.functions.add(number)
+        frames.append(self._functions[number])
+        return b"".join(frames)
 
-    def attempt(self, attempt: Attempt, number: int) -> bytes:
-        """Return the frame that has a worker run the attempt; raises `CannotShip`."""
-        path = wire.encoded(attempt.task.name)
-        call = attempt.call
-        plain = call is PLAIN and not attempt.shared and not attempt.units
-        rest = path if plain else path + _arguments(attempt)
-        head = wire.RUN.pack(number, attempt.number, call.kind is Kind.COROUTINE, len(path))
-        return wire.frame(wire.RUN_IT, attempt.id, head + rest)
+    def _look_around(self) -> None:
+        """Make the frame with the settings anew if they have changed."""
+        looked = (list(sys.path), len(TREE_MODULES))
+        if looked != self._looked:
+            self._looked = looked
+            self._settings = wire.frame(wire.SETTINGS, 0, _settings(self._output))
 
 
-def settings(output: str | None) -> bytes:
-    """Return what every worker must know of the runner, marshalled; equal bytes when nothing has changed."""
+def _settings(output: str | None) -> bytes:
     import resource
 
     return marshal.dumps(
@@ -98,9 +124,22 @@ def settings(output: str | None) -> bytes:
             "argv": [str(word) for word in getattr(sys, "argv", ())],
             "modules": dict(TREE_MODULES),
             "output": output,
-            "limits": [resource.getrlimit(number) for number in range(resource.RLIM_NLIMITS)],
+            "limits": [resource.getrlimit(number) for number in range(16)],
         }
     )
+
+
+def _attempt(attempt: Attempt, number: int) -> bytes:
+    """Return the frame that has a worker run the attempt."""
+    path = wire.encoded(attempt.task.name)
+    call = attempt.call
+    plain = call is PLAIN and not attempt.shared and not attempt.units
+    rest = path if plain else path + _arguments(attempt)
+    head = wire.RUN.pack(number, attempt.number, call.kind is Kind.COROUTINE, len(path))
+    try:
+        return wire.frame(wire.RUN_IT, attempt.id, head + rest)
+    except ValueError as error:
+        raise CannotShip("an argument", error) from None
 
 
 def _arguments(attempt: Attempt) -> bytes:

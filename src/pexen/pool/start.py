@@ -6,9 +6,10 @@
     A fresh interpreter once, which has imported nothing but the worker's module and has one thread; it forks the
     workers, 2 ms each. They have the environment, folder and limits of the moment when the server was started.
 
-Either way a worker leads a session and a process group of its own, and inherits three descriptors: its end of the socket
-pair, the eventfd with the tokens, and standard error. Its number 2 is a memory file at first, so that a worker that does
-not come up can be quoted.
+Either way a worker leads a session and a process group of its own, and inherits its end of the socket pair, the eventfd
+with the tokens, standard error, and a lifeline. Its number 2 is a memory file at first, so that a worker that does not
+come up can be quoted. The lifeline is a pipe that nobody writes to: when this process is gone, however it went, the kernel
+kills the group of every worker that holds the other end, busy or not (see `pexen.pool.worker`).
 """
 
 from __future__ import annotations
@@ -64,16 +65,38 @@ class Starter(Protocol):
         """Give back what the starter itself needed."""
 
 
+class Lifeline:
+    """A pipe whose writing end is open as long as this process wants its workers."""
+
+    def __init__(self) -> None:
+        self._ends: tuple[int, ...] = ()
+
+    def end(self) -> int:
+        """Return the end for the workers."""
+        self._ends = self._ends or os.pipe()
+        return self._ends[0]
+
+    def close(self) -> None:
+        """Let go."""
+        for fd in self._ends:
+            os.close(fd)
+        self._ends = ()
+
+
 class ExecStarter:
     """Starts each worker as a fresh interpreter."""
 
+    def __init__(self) -> None:
+        self._lifeline = Lifeline()
+
     def start(self, inherited: Inherited) -> Process:
         """See `Starter`."""
-        given = (inherited.sock, inherited.gate, inherited.stderr)
+        given = (inherited.sock, inherited.gate, inherited.stderr, self._lifeline.end())
         return Executed(launch("pexen.pool.worker", given, stderr=inherited.first_stderr))
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """See `Starter`."""
+        self._lifeline.close()
 
 
 class Executed:
@@ -98,6 +121,7 @@ class ForkStarter:
     """Asks a fork server for workers; starts the server when the first one is wanted, or after it has died."""
 
     def __init__(self) -> None:
+        self._lifeline = Lifeline()
         self._server: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
 
@@ -106,7 +130,7 @@ class ForkStarter:
         try:
             pid, (pidfd,) = forkserver.ask(self._connection(), forkserver.FORK, 0, inherited)
         except (OSError, ValueError) as error:
-            self.close()
+            self._end_server()
             raise OSError("the fork server has died") from error
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
@@ -119,11 +143,15 @@ class ForkStarter:
         try:
             return forkserver.ask(self._sock, forkserver.REAP, pid)[0]
         except (OSError, ValueError):
-            self.close()
+            self._end_server()
             return None
 
     def close(self) -> None:
-        """End the server."""
+        """See `Starter`."""
+        self._end_server()
+        self._lifeline.close()
+
+    def _end_server(self) -> None:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -138,7 +166,7 @@ class ForkStarter:
             ours.settimeout(_PATIENCE)
             with theirs:
                 try:
-                    self._server = launch("pexen.pool.forkserver", (theirs.fileno(),))
+                    self._server = launch("pexen.pool.forkserver", (theirs.fileno(), self._lifeline.end()))
                 except OSError:
                     ours.close()
                     raise

@@ -29,6 +29,8 @@ SPARE = 16
 class ThreadPool:
     """Runs callables in ``workers`` threads (default: the usable CPUs). A running callable cannot be killed."""
 
+    executes = False
+
     def __init__(self, workers: int | None = None, *, spare: int | None = None) -> None:
         self.workers = workers or usable_cpus()
         self.spare = SPARE if spare is None else spare

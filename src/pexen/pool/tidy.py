@@ -2,10 +2,10 @@
 
 Done after every task, so it must cost less than the task's own overhead: 6 µs in all. Three means, cheapest first:
 
-- *Put back without looking*: umask, folder, standard descriptors, signal mask, timers are one system call each to set,
-  no more than it would take to look.
-- *Look and put back*: signal handlers, ``sys.path``, standard streams, tracing. Locale and resource limits are only
-  looked at once somebody has imported the module through which they are changed.
+- *Put back without looking*: umask, folder and standard descriptors are one system call each to set, no more than it
+  would take to look.
+- *Look and put back*: ``sys.path``, standard streams, tracing; signals, locale and resource limits only once somebody
+  has imported the module through which they are changed.
 - *Be told*: `os.putenv` and `os.unsetenv`, through which `os.environ` goes too, are replaced by functions that note the
   name. So only what was touched is restored, and code that bypasses `os.environ` is noticed as well.
 
@@ -20,7 +20,6 @@ import _thread
 import os
 import sys
 import time
-from operator import is_not
 
 TYPE_CHECKING = False  # see pexen.pool.wire
 if TYPE_CHECKING:
@@ -81,14 +80,9 @@ class Tidy:
         os.fchdir(self._folder)
         for standard, home in self.homes.items():
             os.dup2(home, standard)
-        _signal.setitimer(_signal.ITIMER_REAL, 0)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
 
     def _compare(self) -> None:
         """Look and put back."""
-        now = list(map(_signal.getsignal, _SIGNALS))
-        if any(map(is_not, now, self._handlers)):
-            self._restore_handlers(now)
         if self._touched or os.environ is not self._environ:
             self._restore_environment()
         if sys.path is not self._path or sys.path != self._search:
@@ -101,6 +95,8 @@ class Tidy:
             sys.setrecursionlimit(self._depth)
         sys.stdin, sys.stdout, sys.stderr = self._streams
         modules = sys.modules
+        if "signal" in modules:
+            self._restore_signals()
         if "locale" in modules and _locale() != self._locale:
             import _locale as module
 
@@ -108,12 +104,16 @@ class Tidy:
         if "resource" in modules and self.limits:
             self._restore_limits()
 
-    def _restore_handlers(self, now: list[Any]) -> None:
-        for number, before, after in zip(_SIGNALS, self._handlers, now, strict=True):
-            if before is not after:
-                _signal.signal(number, before)
-        for timer in (_signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
-            _signal.setitimer(timer, 0)  # useless without a handler, so only set together with one
+    def _restore_signals(self) -> None:
+        now = list(map(_signal.getsignal, _SIGNALS))
+        if now != self._handlers:
+            for number, before, after in zip(_SIGNALS, self._handlers, now, strict=True):
+                if before is not after:
+                    _signal.signal(number, before)
+            for timer in (_signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+                _signal.setitimer(timer, 0)  # of no use without a handler, so only set together with one
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
 
     def _restore_environment(self) -> None:
         os.environ = self._environ

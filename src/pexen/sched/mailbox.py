@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from pexen.model.event import Event
 
-WAKE: Any = None
-"""Posted to have the decider look again although nothing has happened to an attempt."""
-
 
 class Mailbox:
     """Takes events from any thread and has them decided one batch at a time.
@@ -46,8 +43,12 @@ class Mailbox:
 
     def post(self, event: Event) -> None:
         """Take one event; decide, unless another thread is deciding."""
+        self._inbox.append(event)
+        self._deal_with_all()
+
+    def _deal_with_all(self) -> None:
+        """Decide until the inbox is empty or somebody else decides."""
         inbox, lock = self._inbox, self.lock
-        inbox.append(event)
         while inbox and lock.acquire(False):
             commands = None
             try:
@@ -59,12 +60,17 @@ class Mailbox:
             if commands:
                 self._carry_out(commands)
 
+    def retire(self) -> None:
+        """Forget every event from now on, and the run: it is closed."""
+        with self.lock:
+            self._decide = deque.clear
+            self._carry_out = self._broken = _ignore
+
     def post_all(self, events: Iterable[Event]) -> None:
         """Take several events at once."""
         self._inbox.extend(events)
-        self.drain()
+        self._deal_with_all()
 
-    def drain(self) -> None:
-        """Decide until the inbox is empty or somebody else decides."""
-        if self._inbox:
-            self.post(WAKE)
+
+def _ignore(_: object) -> None:
+    """Do nothing."""

@@ -19,8 +19,12 @@ def script(*args):
     return done.stdout
 
 
-# It waits for the server of another run of this suite, should there be one; otherwise it takes a moment.
-@pexen.task(provides="httpd", timeout="2m", priority=-1)
+# First of all: what many wait for starts early, and the server is up no longer than it is needed.
+defaults = dict(priority=-1)
+
+
+# The timeout is for waiting until the server of another run of this suite is gone; otherwise it takes a moment.
+@pexen.task(provides="httpd", timeout="2m")
 def start():
     """The server answers on a free port of the loopback interface."""
     return json.loads(script("start"))

@@ -1,0 +1,203 @@
+"""``pexen list``: the tasks of a tree, as a tree, as JSON, or the parameters that the tree asks for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from pexen.cli.main import GOOD, NOTHING
+from pexen.cli.options import CONTEXT, resolved, selecting
+from pexen.cli.screen import has_colour, write_out
+from pexen.cli.selection import Chosen, Gathered, Request
+from pexen.errors import DefinitionError
+from pexen.model.command import Command
+from pexen.model.meta import AllOf, AnyOf, Named, TreeLock
+from pexen.model.task import Task
+from pexen.report.text import style, visible
+
+SCHEMA = 1
+"""Version of what ``--json`` writes; raised when a key changes its meaning or goes."""
+_UNICODE = ("├── ", "└── ", "│   ", "    ")
+_ASCII = ("|-- ", "`-- ", "|   ", "    ")
+
+
+@click.command("list", context_settings=CONTEXT)
+@selecting
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+@click.option("--params", "parameters", is_flag=True, help="Show the parameters that -D sets.")
+@click.pass_context
+def command(
+    context: click.Context, /, words: tuple[str, ...], as_json: bool, parameters: bool, **given: Any
+) -> int:
+    """Show the tasks below PATH, with their tags and with what would keep them from running here."""
+    request = Request(words, given.pop("params"), context.obj or (), given.pop("chdir"))
+    gathered = Gathered(request)
+    settings = resolved(given, gathered.root)
+    # Requirements are not pulled in: what is listed is what is there.
+    chosen = gathered.select(keyword=settings["keyword"], tags=settings["tags"])
+    if parameters:
+        _show_parameters(chosen, as_json=as_json)
+        return GOOD
+    if as_json:
+        write_out(json.dumps(described(chosen), indent=1) + "\n")
+    else:
+        show(chosen, colour=has_colour(settings["color"], 1), only_chosen=True)
+    return GOOD if chosen.selection.chosen else NOTHING
+
+
+# -- as a tree ------------------------------------------------------------------------------------------------------
+
+
+def show(chosen: Chosen, *, colour: bool, only_chosen: bool = False) -> None:
+    """Write the selected tasks as a tree to standard output."""
+    tasks = [task for task in chosen.tasks if not only_chosen or chosen.is_chosen(task)]
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    branches = _UNICODE if encoding.lower().replace("-", "") == "utf8" else _ASCII
+    reasons = skipper()
+    lines = [style(visible(chosen.title), "bold", on=colour)]
+    lines += _drawn(_nested(tasks), branches, lambda task: _about(task, reasons, colour=colour))
+    write_out("\n".join(lines) + "\n")
+    print(f"{len(tasks)} of {len(chosen.collected)} tasks" if len(tasks) != len(chosen.collected) else f"{len(tasks)} tasks", file=sys.stderr)
+
+
+def _nested(tasks: list[Task]) -> dict[str, Any]:
+    """Return the tasks as nested dicts; a task's own entry stands under the empty name."""
+    top: dict[str, Any] = {}
+    for task in tasks:
+        level = top
+        for part in task.name.split("/"):
+            level = level.setdefault(part, {})
+        level[""] = task
+    return top
+
+
+def _drawn(top: dict[str, Any], branches: tuple[str, ...], about: Callable[[Task], str]) -> Iterator[str]:
+    """Yield a line for each folder and task. With a stack: paths can be deeper than Python recurses."""
+    middle, last, through, blank = branches
+    stack = [("", iter(_children(top)))]
+    while stack:
+        indent, children = stack[-1]
+        following = next(children, None)
+        if following is None:
+            stack.pop()
+            continue
+        name, below, is_last = following
+        task = below.get("")
+        yield f"{indent}{last if is_last else middle}{visible(name)}" + (about(task) if task else "")
+        stack.append((indent + (blank if is_last else through), iter(_children(below))))
+
+
+def _children(level: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
+    names = [name for name in level if name]
+    return [(name, level[name], index == len(names) - 1) for index, name in enumerate(names)]
+
+
+def _about(task: Task, reasons: Callable[[Task], str | None], *, colour: bool) -> str:
+    """Return what is worth knowing of a task, behind its name."""
+    words = [style(f"[{', '.join(map(visible, task.tags))}]", "dim", on=colour)] if task.tags else []
+    reason = reasons(task)
+    if reason is not None:
+        words.append(style(f"would be skipped: {visible(reason)}", "skipped", on=colour))
+    return "".join("  " + word for word in words)
+
+
+def skipper() -> Callable[[Task], str | None]:
+    """Return the function that tells why a task would be skipped here and now, or None."""
+    from pexen.cli.isolate import isolate
+    from pexen.factory.collect import asker
+    from pexen.factory.conditions import gate
+    from pexen.factory.facts import Facts
+
+    decide = gate(Facts(), asker(isolate))
+
+    def reason(task: Task) -> str | None:
+        try:
+            return decide(task) if task.when is not None or task.host else None
+        except DefinitionError as error:
+            return f"its condition cannot be decided: {error.headline}"
+
+    return reason
+
+
+# -- for programs -----------------------------------------------------------------------------------------------------
+
+
+def described(chosen: Chosen) -> dict[str, Any]:
+    """Return the selected tasks as JSON-able data."""
+    planner = chosen.planner()
+    reasons = skipper()
+    return {
+        "schema": SCHEMA,
+        "root": chosen.root,
+        "tasks": [
+            {
+                "path": task.name,
+                "where": chosen.where.get(task.name),
+                **_what(task),
+                "requires": [
+                    {"name": plain(wanted), "tasks": [one.name for one in found]}
+                    for wanted, found in chosen.bindings(planner, task)
+                ],
+                "provides": [plain(name) for name in task.provides],
+                "after": [one.name for one in planner.followed(task)],
+                "skip": reasons(task),
+                "meta": {key: plain(value) for key, value in sorted(task.meta.items()) if key != "after"},
+            }
+            for task in planner.tasks()
+            if chosen.is_chosen(task)
+        ],
+    }  # fmt: skip
+
+
+def _what(task: Task) -> dict[str, Any]:
+    what = task.callable
+    if isinstance(what, Command):
+        return {"command": list(what.argv), "folder": what.cwd}
+    return {"callable": str(getattr(what, "__name__", type(what).__name__))}
+
+
+def worded(value: Any) -> str:
+    """Return a metadata value for people."""
+    told = plain(value)
+    if isinstance(told, list):
+        return ", ".join(map(worded, told))
+    if isinstance(told, dict):
+        return ", ".join(f"{key} {worded(item)}" for key, item in told.items())
+    return {True: "yes", False: "no"}.get(told, str(told)) if isinstance(told, bool) else str(told)
+
+
+def plain(value: Any) -> Any:
+    """Return a metadata value as JSON has it; what JSON cannot say as text."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, TreeLock):
+        return {"tree_lock": str(value)}
+    if isinstance(value, AnyOf):
+        return {"any_of": [plain(item) for item in value.alternatives]}
+    if isinstance(value, AllOf):
+        return {"all_of": plain(value.of)}
+    if isinstance(value, Named):
+        return {"named": [value.parameter, plain(value.requirement)]}
+    if isinstance(value, Task):
+        return f"/{value.name}"
+    return str(getattr(value, "__name__", type(value).__name__))
+
+
+def _show_parameters(chosen: Chosen, *, as_json: bool) -> None:
+    asked = sorted(chosen.params.asked.values(), key=lambda one: one.name)
+    if as_json:
+        write_out(json.dumps({"schema": SCHEMA, "params": [asdict(one) for one in asked]}, indent=1) + "\n")
+        return
+    for one in asked:
+        default = "no default" if one.default is None else f"default {one.default}"
+        about = f"  {one.help}" if one.help else ""
+        write_out(f"{visible(one.name)}: {visible(one.type)}, {visible(default)}{visible(about)}  ({visible(one.where)})\n")

@@ -1,0 +1,196 @@
+"""``pexen``: finds the command and lets its module do the rest; turns what goes wrong into a message and an exit code.
+
+Most of the time that ``pexen --help`` takes is the interpreter's: neither click nor anything of pexen's is imported for it.
+Each command is a click command in a module of its own, imported when it is called for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # typing costs as much as the rest of this module
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pexen.errors import PexenError
+
+COMMANDS = {
+    "run": "run tasks, in the right order and in parallel",
+    "list": "show the tasks of a tree",
+    "graph": "show what depends on what, for dot or mermaid",
+    "explain": "tell everything that is known of one task",
+}
+"""Every command: its module is ``pexen.cli.<name>``."""
+
+GOOD, FAILED, INTERRUPTED, INTERNAL, USAGE, NOTHING = range(6)
+"""Exit codes; 6 is for stopped on purpose and resumable."""
+
+_HELP = """\
+usage: pexen [-C DIR] COMMAND [OPTIONS] [PATH | package.module | KIND:WHAT]... [-- ARGS]
+
+Runs any callables and any executables, in the right order and in parallel.
+
+commands:
+{commands}
+
+options:
+  -C DIR         change to DIR first
+  -h, --help     this text; `pexen COMMAND --help` tells the options of a command
+  -V, --version  the version
+
+exit codes: 0 good, 1 something failed, 2 interrupted, 3 internal error, 4 usage or definition error,
+            5 nothing selected, 6 stopped on purpose and resumable
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    _open_streams()
+    words = list(sys.argv[1:] if argv is None else argv)
+    leading = []
+    while words and words[0].startswith("-C"):  # as in make and git, before the command
+        many = 2 if words[0] == "-C" else 1
+        leading += words[:many]
+        del words[:many]
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if not words or words[0] in {"-h", "--help"}:
+        words[:1] = ["--help"]
+    try:
+        return _command(words[0], leading + words[1:])
+    except BrokenPipeError:
+        _give_up_stdout()
+        return GOOD
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last place to say what went wrong
+        return _failed(error)
+    finally:
+        _flush()
+
+
+def _open_streams() -> None:
+    """Open what is closed of descriptors 0 to 2, or files opened later would be taken for standard streams."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _command(name: str, words: list[str]) -> int:
+    """Run one command."""
+    if name == "--help":
+        print(_HELP.format(commands="\n".join(f"  {name:13}  {about}" for name, about in COMMANDS.items())), end="")
+        return GOOD
+    if name in {"-V", "--version"}:
+        from pexen import __version__
+
+        print(f"pexen {__version__}")
+        return GOOD
+    if name not in COMMANDS:
+        from pexen.errors import nearest
+
+        raise _Usage(f"there is no command {name!r}", hint=nearest(name, COMMANDS) or "pexen --help")
+    from importlib import import_module
+
+    import click
+
+    command = import_module(f"pexen.cli.{name}").command
+    try:
+        # Not click's own main(): it would print and exit where an exit code and an error of ours are wanted.
+        words, args = _split(words)
+        with command.make_context(f"pexen {name}", words, obj=args) as context:
+            return int(command.invoke(context) or GOOD)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        raise _Usage(error.format_message(), hint=_hint(error, name)) from None
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return what stands before the first ``--``, and what stands behind it."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+def _hint(error: Exception, name: str) -> str:
+    """Return what to do about an option that other programs have and pexen has not."""
+    option = getattr(error, "option_name", "")
+    known = {
+        "-n": "jobs are -j, as in make",
+        "--numprocesses": "jobs are -j, as in make",
+        "--keep-going": "that is what it does, unless -x is given",
+        "--parallel": "jobs are -j, as in make",
+    }
+    return known.get(option) or f"pexen {name} --help"
+
+
+class _Usage(Exception):  # noqa: N818 - it never leaves this module
+    """The command line is wrong."""
+
+    def __init__(self, headline: str, hint: str = "") -> None:
+        super().__init__(headline)
+        self.headline, self.hint = headline, hint
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong and return the exit code that it means."""
+    from pexen.errors import DefinitionError, InternalError, PexenError
+
+    if isinstance(error, _Usage):
+        _say(DefinitionError(error.headline, hint=error.hint))
+        return USAGE
+    if isinstance(error, PexenError):
+        _say(error)
+        return USAGE if isinstance(error, DefinitionError) else INTERNAL
+    if os.environ.get("PEXEN_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = [("at", f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")] if trace else []
+    _say(InternalError(f"{type(error).__name__}: {error}", facts=[*where, ("traceback", "set PEXEN_DEBUG=1")]))
+    return INTERNAL
+
+
+def _say(error: PexenError) -> None:
+    """Print headline, facts and hint of an error."""
+    from pexen.report.text import is_coloured, style, visible
+
+    on = is_coloured(os.environ.get("PEXEN_COLOR", "auto"), os.environ, is_terminal=sys.stderr.isatty())
+    lines = [style("error:", "error", on=on) + " " + _made_visible(error.headline)]
+    lines += [f"  {label}: {_made_visible(text)}" for label, text in error.facts]
+    if error.hint:
+        lines.append(style("  hint: ", "hint", on=on) + visible(error.hint))
+    try:
+        print("\n".join(lines), file=sys.stderr)
+    except OSError:
+        return
+
+
+def _made_visible(text: str) -> str:
+    """Return a text of perhaps several lines; those behind the first one are indented."""
+    from pexen.report.text import visible
+
+    return "\n      ".join(visible(line) for line in text.split("\n"))
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _give_up_stdout()
+    except (AttributeError, OSError, ValueError):  # there is none, or it has been closed
+        return
+
+
+def _give_up_stdout() -> None:
+    """Let whatever is still to be written to a closed pipe go nowhere, without a complaint at exit."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    os.close(sink)

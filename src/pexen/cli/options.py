@@ -1,0 +1,146 @@
+"""Options that several commands share, and where a setting may come from.
+
+One table says for each setting how it is given and what it means. The command line wins over ``PEXEN_<NAME>`` in the
+environment, that over ``[run]`` in the root's ``pexen.toml``, that over ``[tool.pexen.run]`` in its ``pyproject.toml``, and that
+over the default. An empty variable counts as not given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from pexen.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from pexen.factory.toml import Document
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Jobs(click.ParamType[Any]):
+    """A number of jobs, or ``auto``: 0."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, 0 for auto."""
+        if value in {"auto", 0}:
+            return 0
+        if re.fullmatch(r"[1-9]\d{0,5}", str(value)):
+            return int(value)
+        self.fail(f"{value!r} is neither a number from 1 nor 'auto'", param, ctx)
+
+
+class Pair(click.ParamType[Any]):
+    """``key=value``."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return key and value."""
+        key, equals, text = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+        return key, text
+
+
+class Setting(NamedTuple):
+    """How a setting is given on the command line, its type, its default, and the line for ``--help``."""
+
+    flags: tuple[str, ...]
+    type: click.ParamType[Any]
+    default: Any
+    help: str
+    metavar: str | None = None
+
+
+SETTINGS = {
+    "jobs": Setting(("-j", "--jobs"), Jobs(), 0, "Run N tasks at a time (auto: one for each usable CPU)."),
+    "keyword": Setting(("-k", "--keyword"), click.STRING, "", "Only paths that match, as in 'net and not slow'.", "EXPR"),
+    "tags": Setting(("-m", "--tags"), click.STRING, "", "Only tasks whose tags match, as in 'smoke or nightly'.", "EXPR"),
+    "deps": Setting(("--deps/--no-deps",), click.BOOL, True, "Also run what the selected tasks require (default), or take it as met."),
+    "maxfail": Setting(("--maxfail",), click.IntRange(0), 0, "Start nothing more after N failures."),
+    "strict": Setting(("--strict/--no-strict",), click.BOOL, False, "Warnings and skipped tasks are failures."),
+    "color": Setting(("--color",), click.Choice(["auto", "always", "never"]), "auto", "Use colour."),
+    "heartbeat": Setting(("--heartbeat",), click.FloatRange(0), 60.0, "Seconds of silence before a sign of life; 0: none.", "SECONDS"),
+}  # fmt: skip
+
+
+def setting(name: str) -> Callable[[C], C]:
+    """Return the decorator that gives a command the option for a setting."""
+    known = SETTINGS[name]
+    return click.option(
+        *known.flags, name, type=known.type, default=None, envvar=f"PEXEN_{name.upper()}", help=known.help, metavar=known.metavar
+    )  # fmt: skip
+
+
+def resolved(given: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """Return the settings among ``given``, those not given completed from the root's configuration and the defaults."""
+    configured = _configured(root)
+    return {
+        name: given[name] if given[name] is not None else configured.get(name, known.default)
+        for name, known in SETTINGS.items()
+        if name in given
+    }
+
+
+def _configured(root: str) -> dict[str, Any]:
+    """Return the settings in the root's files."""
+    found: dict[str, Any] = {}
+    for document, table in _tables(root, "run"):
+        document.known(SETTINGS, *table)
+        for key, value in document.table(*table).items():
+            try:
+                found[key] = SETTINGS[key].type.convert(value, None, None)
+            except click.BadParameter as error:
+                raise DefinitionError(f"{key}: {error.message}", where=document.where(*table, key)) from None
+    return found
+
+
+def resources(root: str) -> dict[str, float | list[str]]:
+    """Return what there is for tasks to take: amounts, or names of units, from ``[resources]`` in the root's files."""
+    found: dict[str, float | list[str]] = {}
+    for document, table in _tables(root, "resources"):
+        for name, value in document.table(*table).items():
+            is_amount = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+            is_units = isinstance(value, list) and bool(value) and all(isinstance(unit, str) for unit in value)
+            if not is_amount and not is_units:
+                raise DefinitionError(
+                    f"resources: {name} must be an amount or a list of names", where=document.where(*table, name)
+                )
+            found[name] = value
+    return found
+
+
+def _tables(root: str, name: str) -> Iterator[tuple[Document, tuple[str, ...]]]:
+    """Yield the configuration files of a root that have a table of this name, the stronger one last."""
+    from pexen.factory import toml
+
+    for file, table, mark in (("pyproject.toml", ("tool", "pexen", name), b"tool.pexen"), ("pexen.toml", (name,), name.encode())):
+        try:
+            with open(f"{root}/{file}", "rb") as opened:
+                is_there = mark in opened.read()  # others' files may be as broken as they like
+        except OSError:
+            continue
+        if is_there:
+            yield toml.read(f"{root}/{file}"), table
+
+
+def selecting(command: C) -> C:
+    """Give a command the arguments and options that say which tasks of what it is about."""
+    for decorate in reversed((
+        click.argument("words", nargs=-1, metavar="[PATH | package.module | KIND:WHAT]..."),
+        setting("keyword"),
+        setting("tags"),
+        click.option("-D", "--define", "params", type=Pair(), multiple=True, help="Give a parameter of the tree a value; repeatable."),
+        click.option("-C", "--chdir", metavar="DIR", help="Change to DIR first."),
+        setting("color"),
+    )):  # fmt: skip
+        command = decorate(command)
+    return command

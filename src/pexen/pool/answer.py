@@ -1,0 +1,82 @@
+"""What a worker's frames mean. Numbers, text and opaque bytes become events; nothing is unpickled here.
+
+Raises ValueError, or a subclass, for anything a worker of ours would not have sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from pexen.model.result import Failure, Outcome, Output, Pickled, Report, Status
+from pexen.pool import wire
+
+if TYPE_CHECKING:
+    from pexen.model.attempt import Attempt
+
+
+def ending(attempt: Attempt, payload: bytes, folder: str | None) -> tuple[Outcome, bool]:
+    """Return the outcome that a result frame tells, and whether the worker ends now. ``folder`` holds the output."""
+    try:
+        flags, started, duration = wire.END.unpack_from(payload)
+    except struct.error as error:
+        raise ValueError("a result is cut") from error
+    outcome = Outcome(attempt, Status.PASSED, None, started, duration)
+    attempt.started = started
+    if len(payload) > wire.END.size:
+        _complete(outcome, wire.unpack_parts(payload, wire.END.size), folder)
+        outcome.deps_ok = bool(flags & wire.DEPS_OK)
+        outcome.locks_ok = not flags & wire.LOCKS_BAD
+    return outcome, bool(flags & wire.LEAVING)
+
+
+def _complete(outcome: Outcome, parts: dict[int, bytes], folder: str | None) -> None:
+    text = {number: wire.decoded(data) for number, data in parts.items() if number in _TEXTS}
+    outcome.status = Status(text.get(wire.STATUS, "passed"))
+    outcome.reason = text.get(wire.REASON, "")
+    outcome.value = _pickled(parts.get(wire.VALUE))
+    outcome.shared = _pickled(parts.get(wire.SHARED))
+    if wire.TYPE in parts:
+        outcome.failure = Failure(
+            text[wire.TYPE],
+            text.get(wire.MESSAGE, ""),
+            text.get(wire.TRACEBACK, ""),
+            _pickled(parts.get(wire.CARRIED)),
+        )
+    if wire.OUTPUT in parts and folder is not None:
+        size = int.from_bytes(parts[wire.OUTPUT], "little")
+        outcome.output = Output(output_file(folder, outcome.attempt.id), size)
+
+
+_TEXTS = frozenset({wire.STATUS, wire.TYPE, wire.MESSAGE, wire.TRACEBACK, wire.REASON})
+
+
+def _pickled(data: bytes | None) -> Pickled | None:
+    return None if data is None else Pickled(data)
+
+
+def report(payload: bytes) -> Report:
+    """Return the report that a frame carries."""
+    name, status, message, data, files = json.loads(wire.decoded(payload))
+    return Report(name, status, message, data, tuple(files))
+
+
+def output_file(folder: str, number: int) -> str:
+    """Return where attempt ``number`` prints."""
+    return f"{folder}/{number}.out"
+
+
+def output_left(folder: str | None, number: int) -> Output | None:
+    """Return what an attempt has printed that cannot tell any more; an empty file is removed."""
+    if folder is None:
+        return None
+    file = output_file(folder, number)
+    try:
+        size = os.stat(file).st_size
+        if not size:
+            os.unlink(file)
+    except OSError:
+        return None
+    return Output(file, size) if size else None

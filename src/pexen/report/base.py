@@ -1,0 +1,125 @@
+"""The seam between a run and whatever shows or writes down what happens in it.
+
+A reporter is told; it is never asked. Nothing it returns or raises has any influence on the run: one that raises is told
+nothing more, and that is said at the end. All verbs are called from one thread, in this order::
+
+    begin (finished* moment | note)* end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from pexen.model.meta import EMPTY
+from pexen.model.result import Result
+from pexen.model.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is about to be run.
+
+    ``title`` names the tree, ``folder`` is where output goes as people should type it. ``again`` returns the command
+    line that runs the task at a path alone, ``file`` a file's path as one would type it, ``requirements`` each
+    requirement of a task as text with the paths of the tasks it is bound to.
+    """
+
+    tasks: Sequence[Task]
+    title: str = ""
+    jobs: int = 1
+    folder: str = ""
+    again: Callable[[str], str] = lambda path: f"pexen run {path} -j1"
+    file: Callable[[str], str] = lambda path: path
+    requirements: Callable[[Task], Sequence[tuple[str, Sequence[str]]]] = lambda task: ()
+
+
+class Flight(NamedTuple):
+    """A task in flight: ``age`` is seconds since it started, None while it waits for a worker."""
+
+    path: str
+    age: float | None
+
+
+Look = Callable[[], Sequence[Flight]]
+"""Returns what is in flight now; costs something, so it is only called by who needs to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended: every result by path, seconds it took, and why it ended early (empty when it did not)."""
+
+    results: Mapping[str, Result]
+    seconds: float
+    stopped: str = ""
+
+
+class Reporter(Protocol):
+    """Is told what happens in one run."""
+
+    def begin(self, plan: Plan) -> None:
+        """The run is about to start."""
+
+    def finished(self, result: Result) -> None:
+        """A task has ended, or will never run. Called very often: do little here, and write in `moment`."""
+
+    def moment(self, look: Look) -> None:
+        """Time has passed; called after each batch of results and at least once a second."""
+
+    def note(self, text: str) -> None:
+        """Something that people should know at once, such as that the run is being stopped."""
+
+    def end(self, summary: Summary) -> None:
+        """The run is over; nothing comes after it."""
+
+
+class Observers:
+    """Tells several reporters; what goes wrong in one of them is kept in ``broken`` and does not go further."""
+
+    def __init__(self, reporters: Iterable[Reporter]) -> None:
+        self._reporters = list(reporters)
+        self.broken: list[str] = []
+
+    def begin(self, plan: Plan) -> None:
+        """Tell all of them."""
+        self._tell("begin", plan)
+
+    def finished(self, results: Iterable[Result]) -> None:
+        """Tell all of them of each result."""
+        for result in results:
+            self._tell("finished", result)
+
+    def moment(self, look: Look) -> None:
+        """Tell all of them."""
+        self._tell("moment", look)
+
+    def note(self, text: str) -> None:
+        """Tell all of them."""
+        self._tell("note", text)
+
+    def end(self, summary: Summary) -> None:
+        """Tell all of them."""
+        self._tell("end", summary)
+
+    def _tell(self, verb: str, what: Any) -> None:
+        for reporter in self._reporters[:]:
+            try:
+                getattr(reporter, verb)(what)
+            except Exception as error:  # noqa: BLE001 - a reporter may be anybody's
+                self._reporters.remove(reporter)
+                self.broken.append(f"{type(reporter).__name__} was disabled: {type(error).__name__} in {verb}: {error}")
+
+
+def held_by(task: Task) -> str:
+    """Return what a running task holds, in words: ``claims disk, uses net, 2 cpu``."""
+    if not task.meta:
+        return ""
+    meta: Mapping[str, Any] = task.meta or EMPTY
+    words = [f"{verb} {', '.join(map(_name, meta[verb]))}" for verb in ("claims", "uses") if meta.get(verb)]
+    words += [f"{amount:g} {name}" for name, amount in (meta.get("resources") or EMPTY).items()]
+    return ", ".join(words + ["alone"] * bool(meta.get("alone")))
+
+
+def _name(lock: Any) -> str:
+    return ":".join(map(str, lock)) if isinstance(lock, tuple) else str(lock)

@@ -1,0 +1,314 @@
+"""Deciding: what happens under the mailbox's lock. Events in, attempts to submit out.
+
+Here the planner meets what was going on in the world: outcomes become results, the values of providers become arguments,
+and each pool is given as many attempts as it has room for. No user code runs here, nothing is pickled, shown, waited for
+or let go of that could have a finalizer of its own; values pass through unopened.
+
+`Decider.decide` is the hottest code there is, so the usual case (a task passed, without reports, retries or shared values
+anywhere in the run) is written out in line, and everything else is in `Decider._ended`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from pexen.errors import InternalError, PoolError
+from pexen.model.attempt import Attempt
+from pexen.model.call import EXECUTE, PLAIN, SHARED
+from pexen.model.event import Broken, Freed, Reported, Returned
+from pexen.model.meta import AllOf, Named
+from pexen.model.result import BAD, Details, Ended, Outcome, Result, Status, worst
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pexen.core.planner import Fallen, Planner
+    from pexen.model.call import Source
+    from pexen.model.result import Report
+    from pexen.model.task import Task
+    from pexen.pool.base import Pool
+    from pexen.sched.sleep import Sleepers
+
+PASSED = Status.PASSED
+DEFAULT = "default"
+WAKE: Any = None
+"""Posted to have the decider look again although nothing has happened to an attempt."""
+
+
+class Lane:
+    """A pool in a run: its name, how many attempts it has in flight, and how many of those are commands.
+
+    A pool may run callables in one place and commands in another. That no more than its workers run at once is seen to
+    here: a command is never handed out ahead of time, and while one is in flight nothing else is either.
+    """
+
+    __slots__ = ("commands", "in_flight", "name", "pool")
+
+    def __init__(self, name: str, pool: Pool) -> None:
+        self.name = name
+        self.pool = pool
+        self.in_flight = 0
+        self.commands = 0
+
+
+class Decider:
+    """The state of a run that is only touched under its lock; `fresh` is also read from, and popped, without it."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        pools: Mapping[str, Pool],
+        results: dict[str, Result],
+        *,
+        shared: tuple[Any, ...],
+        poison: bool,
+        maxfail: int | None,
+        backlog: int,
+        kept: bool,
+        sleepers: Sleepers,
+    ) -> None:
+        self._planner = planner
+        self._results = results
+        self._shared = shared
+        self._poison = poison
+        self._may_fail = maxfail
+        self._backlog = backlog
+        self._kept = kept
+        self._sleepers = sleepers
+        self._epoch = time.time() - time.monotonic()
+        self._attempts = 0
+        self._reports: dict[str, list[Report]] = {}
+        self._earlier: dict[str, tuple[Ended, ...]] = {}
+        self._is_odd = bool(shared) or any(result.details.shared for result in results.values())
+        self.lanes = {name: Lane(name, pool) for name, pool in pools.items()}
+        self._each_lane = list(self.lanes.values())
+        self._post: Callable[[Any], None] = deque().append
+        self.flying: dict[int, Attempt] = {}
+        self.fresh: deque[Result] = deque()
+        self.fallen: list[Fallen] = []
+        self.consumed = False
+        self.stalled = False
+        self.stopping = False
+        self.ending = False
+        self.over = False
+        self.error: BaseException | None = None
+
+    def answer_to(self, post: Callable[[Any], None]) -> None:
+        """Set where attempts post their events."""
+        self._post = post
+
+    # -- the hot loop ---------------------------------------------------------------------------------------------
+
+    def decide(self, inbox: deque[Any]) -> list[Attempt]:
+        """Take in what has happened; return the attempts to submit."""
+        flying, fresh, results, planner, epoch = self.flying, self.fresh, self._results, self._planner, self._epoch
+        before = len(fresh)
+        while inbox:
+            event = inbox.popleft()
+            if event.__class__ is not Outcome:
+                if event is not WAKE:
+                    self._happened(event)
+                continue
+            attempt = event.attempt
+            if flying.pop(attempt.id, None) is None:
+                continue  # decided already: the first recorded outcome wins
+            lane = attempt.lane
+            lane.in_flight -= 1
+            if attempt.call is EXECUTE:
+                lane.commands -= 1
+            if event.status is not PASSED or self._is_odd or event.shared is not None or event.output is not None:
+                self._ended(event, attempt)
+                continue
+            task = attempt.task
+            results[task.path] = result = Result(task, PASSED, event.value, event.started + epoch, event.duration)  # type: ignore[index]
+            fallen = planner.finish(task)
+            if fallen:
+                self.fallen += fallen
+            if task.meta and event.freed:
+                planner.free(task)
+            if self._kept:
+                fresh.append(result)
+        if self.fallen:
+            self._record_fallen()
+        attempts = self._fill()
+        if not flying:
+            self._check_end()
+        if self._sleepers and (len(fresh) != before or self.over):
+            self._sleepers.wake(only_for_results=not self.over)
+        return attempts
+
+    def _fill(self) -> list[Attempt]:
+        """Ask the planner for as many attempts as the pools have room for."""
+        attempts: list[Attempt] = []
+        if self.ending:
+            return attempts
+        if self.consumed and len(self.fresh) >= self._backlog:
+            self.stalled = True
+            return attempts
+        self.stalled = False
+        planner, flying, post = self._planner, self.flying, self._post
+        for lane in self._each_lane:
+            pool, in_flight = lane.pool, lane.in_flight
+            workers = pool.workers
+            limit = workers if lane.commands else pool.capacity
+            if in_flight >= limit:
+                continue
+            name, number = lane.name, self._attempts
+            while in_flight < limit:
+                task = planner.next(name, ahead=in_flight >= workers)
+                if task is None:
+                    break
+                in_flight += 1
+                number += 1
+                attempt = Attempt(task, number, task.call, post)
+                attempt.lane = lane
+                flying[number] = attempt
+                if attempt.call is not PLAIN or self._is_odd or task.meta:
+                    self._complete(attempt, task)
+                    if attempt.call is EXECUTE:
+                        lane.commands += 1
+                        limit = workers
+                attempts.append(attempt)
+            lane.in_flight, self._attempts = in_flight, number
+        if planner.fallen:
+            self.fallen += planner.take_fallen()
+            self._record_fallen()
+        return attempts
+
+    # -- everything else ------------------------------------------------------------------------------------------
+
+    def _ended(self, outcome: Outcome, attempt: Attempt) -> None:
+        """Take in the end of an attempt that is not as simple as most: a retry, or the task's one result."""
+        task, planner = attempt.task, self._planner
+        path = task.name
+        reports = tuple(self._reports.pop(path, ()))
+        status = worst(outcome.status, reports)
+        start = outcome.started + self._epoch if outcome.started else 0.0
+        if self._is_tried_again(task, status, attempt):
+            ended = Ended(
+                attempt.number, status, start, outcome.duration, outcome.failure, outcome.reason, outcome.output
+            )
+            self._is_odd = True
+            self._earlier[path] = (*self._earlier.get(path, ()), ended)
+            planner.requeue(task)
+            return
+        shared = attempt.shared if outcome.shared is None else (outcome.shared,)
+        self._is_odd = self._is_odd or outcome.shared is not None
+        earlier = self._earlier.pop(path, ())
+        details = Details(outcome.failure, outcome.reason, reports, earlier, shared, outcome.output)
+        if not outcome.locks_ok or (self._poison and status in _UNCONTROLLED):
+            self.fallen += planner.poison(task)
+        self.fallen += planner.finish(task, success=status.is_success or outcome.deps_ok, status=status)
+        if outcome.freed:
+            planner.free(task)
+        self._record(Result(task, status, outcome.value, start, outcome.duration, details))
+
+    def _is_tried_again(self, task: Task, status: Status, attempt: Attempt) -> bool:
+        return bool(
+            task.meta
+            and attempt.number <= task.retries
+            and status in task.retry_on
+            and not self.stopping
+            and not attempt.cancelled
+        )
+
+    def _happened(self, event: Any) -> None:
+        """Take in everything but outcomes."""
+        if isinstance(event, Broken):
+            self.error = PoolError(f"the pool {event.pool} cannot work: {event.reason}")
+            self.fallen += self._planner.drain(self.error.headline, cleanups=False)
+            return
+        task = event.attempt.task
+        if isinstance(event, Freed):
+            self._planner.free(task)
+        elif isinstance(event, Reported):
+            if event.attempt.id in self.flying:
+                self._is_odd = True
+                self._reports.setdefault(task.name, []).append(event.report)
+        elif isinstance(event, Returned) and self.flying.pop(event.attempt.id, None) is not None:
+            lane = event.attempt.lane
+            lane.in_flight -= 1
+            lane.commands -= event.attempt.call is EXECUTE
+            self._planner.requeue(task)
+            if self.stopping:
+                self.fallen += self._planner.cancel([task])
+
+    def _record(self, result: Result) -> None:
+        self._results[result.path] = result
+        if self._kept:
+            self.fresh.append(result)
+        if self._may_fail and result.status in BAD:
+            self._may_fail -= 1
+            if not self._may_fail:
+                self.fallen += self._planner.drain("stopped: enough tasks have failed")
+
+    def _record_fallen(self) -> None:
+        while self.fallen:
+            fallen, self.fallen = self.fallen, []
+            for one in fallen:
+                status = Status.CANCELLED if one.cancelled else Status.SKIPPED
+                self._record(Result(one.task, status, details=Details(reason=one.reason)))
+
+    def _complete(self, attempt: Attempt, task: Task) -> None:
+        """Give an attempt what only some need: number, values, shared layers, units."""
+        if self._earlier:
+            attempt.number = len(self._earlier.get(task.name, ())) + 1
+        if self._is_odd:
+            attempt.shared = self._layers(task)
+        call = attempt.call
+        if call is not PLAIN and call is not EXECUTE:
+            attempt.args = tuple([self._value(task, source) for source in call.positional])
+            attempt.kwargs = {word: self._value(task, source) for word, source in call.keyword}
+        if "resources" in task.meta:
+            attempt.units = self._planner.units(task)
+
+    def _value(self, task: Task, source: Source) -> Any:
+        """Return the value of one argument, as the runner carries it."""
+        if source.index < 0:
+            return None if source.index == SHARED else source.constant
+        item = task.requires[source.index]
+        if isinstance(item, Named):
+            item = item.requirement
+        values = [self._results[one.name].carried for one in self._planner.providers(task, source.index)]
+        return values if isinstance(item, AllOf) else values[0] if values else None
+
+    def _layers(self, task: Task) -> tuple[Any, ...]:
+        """Return the layers of the task's shared dict: the defaults, then those of its providers in tree order.
+
+        A layer that comes twice counts where it comes last, so their number is bounded by that of the writers.
+        """
+        if not task.requires:
+            return self._shared
+        found = list(self._shared)
+        for provider in self._planner.all_providers(task):
+            found += self._results[provider.name].details.shared
+        last = {id(layer): index for index, layer in enumerate(found)}
+        return tuple(layer for index, layer in enumerate(found) if last[id(layer)] == index)
+
+    def _check_end(self) -> None:
+        """Notice that the run is over, or that it can never be (which is a bug, and must not be a hang)."""
+        planner = self._planner
+        if planner.is_over():
+            if planner.fallen:  # lazy tasks that nobody wanted
+                self.fallen += planner.take_fallen()
+                self._record_fallen()
+            self.over = True
+        elif not self.stalled and planner.is_stuck():
+            left = [planner.explain(task) for task in planner.tasks() if not planner.is_final(task)]
+            self.fail(InternalError("nothing can proceed", facts=[("task", str(one)) for one in left[:10]]))
+
+    def fail(self, error: BaseException) -> None:
+        """End the run for a bug of ours; whoever drives it raises the error."""
+        self.error = error
+        self.over = True
+        self._sleepers.wake()
+
+    def in_flight(self, tasks: Iterable[Task]) -> list[Attempt]:
+        """Return the attempts at these tasks that are in flight."""
+        wanted = {task.path for task in tasks}
+        return [attempt for attempt in self.flying.values() if attempt.task.path in wanted]
+
+
+_UNCONTROLLED = frozenset({Status.ERROR, Status.TIMEOUT, Status.CRASHED, Status.LOST})

@@ -1,0 +1,290 @@
+"""Run: one execution of the tasks of a `Sched`.
+
+All that happens between "an attempt has ended" and "these may start next" is in `pexen.sched.decide`, under the mailbox's
+lock. Here is the rest: carrying out what was decided, handing out results, stopping, and closing.
+
+Somebody *drives* a run: the loop over `Sched.run`, `pexen.run`, or the background thread of `Sched.start`. The driver
+does not move tasks (whoever posts an event does that); it hands out results, runs what an `InlinePool` has queued, and
+closes the pools at the end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pexen.errors import PoolError
+from pexen.model.result import Outcome, Results, Status
+from pexen.pool.base import outcome_of
+from pexen.sched.decide import WAKE, Decider
+from pexen.sched.mailbox import Mailbox
+from pexen.sched.sleep import Sleepers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pexen.core.planner import Fallen, Planner
+    from pexen.model.attempt import Attempt
+    from pexen.model.result import Result
+    from pexen.model.task import Task
+    from pexen.pool.base import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An attempt in flight, as a snapshot shows it. ``age`` is seconds since it started, None while it is queued."""
+
+    path: str
+    attempt: int
+    pool: str
+    age: float | None
+
+
+class Run:
+    """One execution of a `Sched`. Iterate to get the results as they come; `wait` for the end.
+
+    Made by `Sched.run`, `Sched.start` and `Sched.open`. ``kept`` tells whether results are kept for somebody who reads
+    them, ``gate`` why a task is not to run on this machine; ``at_end`` is called with the run when it is closed.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        pools: Mapping[str, Pool],
+        results: dict[str, Result],
+        *,
+        early: Iterable[Fallen],
+        backlog: int,
+        gate: Callable[[Task], str | None] | None,
+        at_end: Callable[[Run], None],
+        **options: Any,
+    ) -> None:
+        self._planner = planner
+        self._pools = list(pools.values())
+        self._results = results
+        self._limit = backlog
+        self._gate_of = gate
+        self._at_end = at_end
+        self._sleepers = Sleepers()
+        self._decider = Decider(planner, pools, results, backlog=backlog, sleepers=self._sleepers, **options)
+        self._decider.fallen += early
+        self._mailbox = Mailbox(self._decider.decide, self._carry_out, self._decider.fail)
+        self._decider.answer_to(self._mailbox.post)
+        self.lock = self._mailbox.lock
+        self._closing = threading.Lock()
+        self._finished = threading.Event()
+        self._inline: list[Any] = [pool for pool in self._pools if getattr(pool, "driven", False)]
+
+    # -- for users ------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Result]:
+        """Yield each result as it comes, until the run is over and all are read."""
+        fresh, limit = self._decider.fresh, self._limit // 2
+        self._decider.consumed = True
+        while True:
+            try:
+                result = fresh.popleft()
+            except IndexError:
+                if not self._wait_for_more(results=True):
+                    break
+                continue
+            if self._decider.stalled and len(fresh) <= limit:
+                self._mailbox.post(WAKE)
+            yield result
+        if self._decider.error is not None:
+            raise self._decider.error
+
+    def take(self, timeout: float | None = None, *, gather: float = 0.0) -> list[Result] | None:
+        """Return the results that have come since the last call; None when the run is over and all were taken.
+
+        Waits up to ``timeout`` seconds for the first one, and ``gather`` seconds more for others, so that who shows
+        them is woken seldom. The list is empty after the timeout, and after `wake`. While the backlog is full nothing
+        starts before the next call: what was taken has been dealt with by then.
+        """
+        fresh = self._decider.fresh
+        self._decider.consumed = True
+        if self._decider.stalled:
+            self._mailbox.post(WAKE)
+        if not fresh and not self._wait_for_more(results=True, timeout=timeout):
+            if self._decider.error is not None:
+                raise self._decider.error
+            return None
+        if gather and fresh and not self._decider.over:
+            self._sleep(gather, for_results=False)
+        return [fresh.popleft() for _ in range(len(fresh))]
+
+    def wake(self) -> None:
+        """Have `take` return at once, this time or the next. May be called from a signal handler."""
+        self._sleepers.poke()
+
+    def wait(self, timeout: float | None = None) -> Results:
+        """Wait for the end of the run and return the results; raises TimeoutError after ``timeout`` seconds."""
+        if not self._finished.wait(timeout):
+            raise TimeoutError("the run is not over")
+        if self._decider.error is not None:
+            raise self._decider.error
+        return Results(self._results)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the run from ending while tasks may still be added from elsewhere."""
+        with self.lock:
+            if self._decider.ending:
+                raise PoolError("the run is over")
+            self._planner.hold()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._planner.release()
+            self._mailbox.post(WAKE)
+
+    def cancel(self, *, force: bool = False) -> None:
+        """Cancel what has not started and ask (or force) what runs to stop."""
+        self.cancel_tasks(self._planner.tasks(), force=force)
+
+    def drain(self, reason: str = "the run was stopped") -> None:
+        """Start nothing more but clean-ups; let finish what runs."""
+        with self.lock:
+            self._decider.fallen += self._planner.drain(reason)
+        self._mailbox.post(WAKE)
+
+    # -- for Sched ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Open the pools and let the first tasks start."""
+        for pool in self._pools:
+            pool.open(self._mailbox)
+        self._mailbox.post(WAKE)
+
+    def add(self, tasks: list[Task]) -> bool:
+        """Admit tasks while the run goes on; False when it has just ended."""
+        with self.lock:
+            if self._decider.ending:
+                return False
+            self._decider.fallen += self._planner.add(tasks)
+            self._decider.over = False
+        self._mailbox.post(WAKE)
+        return True
+
+    def cancel_tasks(self, tasks: list[Task], *, force: bool = False) -> None:
+        """Take the unstarted ones of the tasks out; ask (or force) those in flight to stop."""
+        with self.lock:
+            self._decider.fallen += self._planner.cancel(tasks)
+            flying = self._decider.in_flight(tasks)
+        for attempt in flying:
+            attempt.lane.pool.cancel(attempt, force=force)
+        self._mailbox.post(WAKE)
+
+    def wait_closed(self) -> None:
+        """Wait until the pools are closed, however the run ended."""
+        self._finished.wait()
+
+    def in_flight(self) -> tuple[Running, ...]:
+        """Return the attempts in flight; call it under `lock`."""
+        now = time.monotonic()
+        return tuple(
+            Running(one.task.name, one.number, one.lane.name, now - one.started if one.started else None)
+            for one in self._decider.flying.values()
+        )
+
+    def drive(self) -> None:
+        """Stay until the run is over."""
+        while self._wait_for_more(results=False):
+            pass
+
+    def drive_in_background(self) -> None:
+        """Have a thread stay until the run is over, and close it."""
+
+        def stay() -> None:
+            try:
+                self.drive()
+            finally:
+                self.close()
+
+        threading.Thread(target=stay, name="pexen-run", daemon=True).start()
+
+    def close(self) -> None:
+        """End whatever is left and close the pools. Returns when everything that can be ended is gone."""
+        if not self._closing.acquire(blocking=False):
+            self.wait_closed()
+            return
+        try:
+            if not self._decider.over:
+                self._stop()
+            for pool in self._pools:
+                pool.close()
+            self._mailbox.post(WAKE)
+        finally:
+            with self.lock:
+                self._decider.over = self._decider.ending = True
+            self._mailbox.retire()
+            self._at_end(self)
+            self._finished.set()
+            self._sleepers.wake()
+
+    def _stop(self) -> None:
+        """Cancel what has not started; ask what runs to stop, and after its grace end it."""
+        self._decider.stopping = True
+        self.cancel_tasks(self._planner.tasks())
+        grace = max((attempt.task.grace for attempt in list(self._decider.flying.values())), default=0.0)
+        end = time.monotonic() + grace
+        while self._decider.flying and not self._decider.over and (left := end - time.monotonic()) > 0:
+            self._sleep(left, for_results=False)
+        if self._decider.flying:
+            self.cancel_tasks(self._planner.tasks(), force=True)
+
+    def _wait_for_more(self, *, results: bool, timeout: float | None = None) -> bool:
+        """Wait until there may be a result to read; False when the run is over and all are read."""
+        for pool in self._inline:
+            if pool.run_queued():
+                return True
+        if results and self._decider.fresh:
+            return True
+        if self._decider.over:
+            with self.lock:
+                if results and self._decider.fresh:  # the last ones came with the end, after the look above
+                    return True
+                self._decider.ending = self._decider.over
+            return not self._decider.ending
+        self._sleep(timeout, for_results=results)
+        return True
+
+    def _sleep(self, timeout: float | None, *, for_results: bool) -> None:
+        """Sleep until there are results (if they are wanted), something to run inline, or the end."""
+        decider = self._decider
+
+        def is_due() -> bool:
+            return decider.over or bool(for_results and decider.fresh) or any(one.has_queued() for one in self._inline)
+
+        self._sleepers.sleep(is_due, timeout, for_results=for_results)
+
+    # -- carrying out: outside of the lock ------------------------------------------------------------------------
+
+    def _carry_out(self, attempts: list[Attempt]) -> None:
+        for attempt in attempts:
+            meta = attempt.task.meta
+            if meta and ("when" in meta or "host" in meta):
+                refused = self._gate(attempt)
+                if refused is not None:
+                    self._mailbox.post(refused)
+                    continue
+            attempt.lane.pool.submit(attempt)
+        if self._inline and self._sleepers:
+            self._sleepers.wake()
+
+    def _gate(self, attempt: Attempt) -> Outcome | None:
+        """Return the outcome of a task that is not to run on this machine, decided just before it would start."""
+        if self._gate_of is None:
+            from pexen.factory.conditions import gate  # only runs with conditions pay for it
+            from pexen.factory.facts import Facts
+
+            self._gate_of = gate(Facts())
+        try:
+            reason = self._gate_of(attempt.task)
+        except BaseException as error:  # noqa: BLE001 - a condition may be the user's own code
+            return outcome_of(attempt, error)
+        return None if reason is None else Outcome(attempt, Status.SKIPPED, reason=reason)

@@ -1,0 +1,49 @@
+"""Every pool that has to keep the contract in `test_pools.py`. A new one is one line in `POOLS`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pexen.pool.base import Pool
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A pool and what the contract may ask of it.
+
+    ``make`` takes the number of workers. ``runs_callables``: Python callables, not only commands. ``is_inline``: runs
+    in the thread that waits for results. ``can_kill``: a running attempt can be ended. ``copies``: values travel between
+    processes.
+    """
+
+    make: Callable[[int], Pool]
+    runs_callables: bool = True
+    is_inline: bool = False
+    can_kill: bool = False
+    copies: bool = False
+
+
+def _made(module: str, name: str, **options: Any) -> Callable[[int], Pool]:
+    """Return what makes a pool with so many workers; its module is imported when the first one is wanted."""
+
+    def make(workers: int) -> Pool:
+        from importlib import import_module
+
+        return getattr(import_module(module), name)(workers, **options)
+
+    return make
+
+
+def _inline(workers: int) -> Pool:
+    from pexen.pool.inline import InlinePool
+
+    return InlinePool()
+
+
+POOLS: dict[str, Kind] = {
+    "inline": Kind(_inline, is_inline=True),
+    "thread": Kind(_made("pexen.pool.thread", "ThreadPool")),
+    "process-exec": Kind(_made("pexen.pool.process", "ProcessPool", start="exec"), can_kill=True, copies=True),
+    "process-forkserver": Kind(_made("pexen.pool.process", "ProcessPool", start="forkserver"), can_kill=True, copies=True),
+}
+CALLABLES = {name: kind for name, kind in POOLS.items() if kind.runs_callables}

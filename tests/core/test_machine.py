@@ -1,0 +1,346 @@
+"""The planner against the slow obvious one, in any order of verbs.
+
+After every verb the two must agree on the state of every task, and the planner's own `check` must hold. Fairness is
+exercised with a small limit of overtakes, so that barriers come up all the time.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from pexen.core import locks
+from pexen.core.node import State
+from pexen.core.planner import Planner
+from pexen.errors import DefinitionError, InternalError
+from pexen.testing import strategies
+from tests.core.oracle import One, Oracle, Refused, words
+from tests.core.snapshot import snapshot
+
+LIMIT = 2
+POOLS = ("default", "other")
+STATES = {
+    "running": State.RUNNING, "up": State.UP, "done": State.DONE, "failed": State.FAILED,
+    "skipped": State.SKIPPED, "cancelled": State.CANCELLED,
+}  # fmt: skip
+
+
+class PlannerMachine(RuleBasedStateMachine):
+    """Everything a run may do to a planner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.planner = Planner(resources=strategies.RESOURCES, pools=POOLS)
+        self.model = Oracle(strategies.RESOURCES, POOLS)
+        self.left: list[str] = []
+        self.was_barrier: str | None = None
+
+    # -- helpers --------------------------------------------------------------------------------------------------
+
+    def some(self, data, *states: str) -> One | None:
+        found = [one for one in self.model.all if one.state in states]
+        return data.draw(st.sampled_from(found)) if found else None
+
+    def take_in(self, fallen) -> None:
+        """Compare who fell with who must have, and note that they have left."""
+        for one in fallen:
+            self.left.append(one.task.path)
+            known = self.model.at(one.task.path)
+            assert known.state == ("cancelled" if one.cancelled else "skipped"), f"{known} fell: {one.reason}"
+            if not one.cancelled:
+                named = words(one.reason)
+                poison = {path for lost in self.model.culprits(known) for path in self.model.is_poisoned(self.model.at(lost))}
+                lost = self.model.culprits(known) - {known.path} | poison
+                assert named & lost or "(lazy)" in one.reason, f"{known}: {one.reason!r} names none of {lost}"
+
+    def barrier(self) -> One | None:
+        held = self.planner._barrier
+        return None if held is None else self.model.at(held.path)
+
+    # -- verbs ----------------------------------------------------------------------------------------------------
+
+    @initialize(data=st.data())
+    def begin(self, data) -> None:
+        self.add(data)
+
+    @rule(data=st.data())
+    def add(self, data) -> None:
+        """A batch is admitted as a whole, or nothing of it."""
+        known = [one.task for one in self.model.all]
+        valid = data.draw(st.sampled_from([True, True, False]))
+        batch = data.draw(strategies.batches(known=known, pools=POOLS, valid=valid))
+        before = snapshot(self.planner)
+        try:
+            self.model.add(batch)
+        except Refused:
+            with pytest.raises(DefinitionError):
+                self.planner.add(batch)
+            assert snapshot(self.planner) == before
+            return
+        fallen = self.planner.add(batch)
+        self.model.doomed()
+        if self.model.draining:
+            for one in self.model.all[-len(batch) :]:
+                if one.state == "waiting" and not one.task.cleanup:
+                    one.state = "cancelled"
+            self.model.doomed()
+        self.take_in(fallen)
+
+    @rule(pool=st.sampled_from(POOLS), ahead=st.sampled_from([False, False, False, True]))
+    def next(self, pool, ahead) -> None:
+        """What starts is the best of those that may; nothing starts only if nothing may."""
+        model, barrier = self.model, self.barrier()
+        ready, may = model.ready(pool), model.startable(pool)
+        alone = any(one.occupies and one.task.alone for one in model.all)
+        held_back = barrier is not None and barrier.task.alone
+        quiet = model.is_quiet()
+        task = self.planner.next(pool, ahead=ahead)
+        fallen = self.planner.take_fallen()
+        self.fell_for_poison(fallen, ready)
+        if quiet:
+            self.fell_asleep(fallen)
+            ready, may = model.ready(pool), model.startable(pool)
+        if barrier is not None and barrier.state == "waiting":
+            may = [one for one in may if one is barrier or not model.delays(one, barrier)]
+        self.take_in(fallen)
+        if task is None:
+            if not ahead:
+                assert not may, f"{may} may start"
+                if not alone and not held_back:
+                    for one in ready:
+                        if one.state == "waiting":
+                            model.refuse(one)
+            self.was_barrier = barrier and barrier.path
+            return
+        started = model.at(task.path)
+        assert started in may, f"{started} may not start, only {may} may"
+        assert started is may[0] or ahead or (started is barrier and held_back), f"{may[0]} is better than {started}"
+        if ahead:
+            assert not started.takes, f"{started} was handed out ahead of time"
+        for one in ready[: ready.index(started)]:
+            if one.state == "waiting" and not (started is barrier and held_back):
+                model.refuse(one)
+        model.start(started)
+        self.was_barrier = barrier and barrier.path
+        self.is_fair(barrier)
+
+    def fell_for_poison(self, fallen, ready) -> None:
+        gone = {one.task.path for one in fallen}
+        for one in ready:
+            if one.path in gone and self.model.is_poisoned(one):
+                self.model.drop(one, "skipped")
+        self.model.doomed()
+
+    def fell_asleep(self, fallen) -> None:
+        """When nothing can happen any more, lazy tasks that others wait for the end of leave."""
+        gone = {one.task.path for one in fallen if "(lazy)" in one.reason}
+        for one in self.model.all:
+            if one.path in gone and one.asleep and one.state == "waiting":
+                assert any(one in other.after for other in self.model.all)
+                self.model.drop(one, "skipped")
+        self.model.doomed()
+
+    def is_fair(self, before: One | None) -> None:
+        """A barrier comes after enough overtakes, and then at once for the one that has waited longest."""
+        barrier = self.barrier()
+        late = self.model.oldest_too_late(LIMIT)
+        if before is None and late:
+            assert barrier is not None, f"{late} waited too long"
+        if barrier is not None and barrier is not before:
+            assert barrier.overtakes >= LIMIT, f"{barrier} became the barrier after {barrier.overtakes}"
+
+    @rule(data=st.data(), success=st.sampled_from([True, True, True, False]), frees=st.sampled_from([True, True, False]))
+    def finish(self, data, success, frees) -> None:
+        """What requires it becomes ready, or is skipped, transitively."""
+        one = self.some(data, "running", "up")
+        if one is None:
+            return
+        success = success or one.state == "up"
+        poisons = not success and data.draw(st.sampled_from([False, False, True]))
+        if poisons:
+            self.model.poison += [(lock, one) for lock in one.task.claims]
+            fallen = self.planner.poison(one.task)
+            self.fell_for_poison(fallen, [one for one in self.model.all if self.model.is_ready(one)])
+            self.take_in(fallen)
+        fallen = self.planner.finish(one.task, success=success)
+        self.left.append(one.path)
+        self.model.drop(one, "done" if success else "failed")
+        one.occupies = one.takes
+        self.model.doomed()
+        self.take_in(fallen)
+        if frees and one.takes:
+            self.planner.free(one.task)
+            self.model.free(one)
+
+    @precondition(lambda self: any(one.occupies and one.state not in {"running", "up"} for one in self.model.all))
+    @rule(data=st.data())
+    def free(self, data) -> None:
+        """What it held is given back when its last process is gone."""
+        one = data.draw(st.sampled_from([one for one in self.model.all if one.occupies and one.state not in {"running", "up"}]))
+        self.planner.free(one.task)
+        self.model.free(one)
+
+    @rule(data=st.data())
+    def requeue(self, data) -> None:
+        """A running task is ready again."""
+        one = self.some(data, "running")
+        if one is None:
+            return
+        self.planner.requeue(one.task)
+        one.state, one.occupies = "waiting", False
+        if self.model.draining and not one.task.cleanup:
+            one.state = "cancelled"
+            self.model.doomed()
+        self.take_in(self.planner.take_fallen())
+
+    @rule(data=st.data())
+    def provide(self, data) -> None:
+        """A service is up."""
+        one = self.some(data, "running")
+        if one is None or not data.draw(st.booleans()):
+            return
+        self.planner.provide(one.task)
+        one.state = "up"
+
+    @rule(data=st.data())
+    def cancel(self, data) -> None:
+        """What has not started is taken out."""
+        if not self.model.all or not data.draw(st.booleans()):
+            return
+        wanted = data.draw(st.lists(st.sampled_from(self.model.all), max_size=2))
+        fallen = self.planner.cancel([one.task for one in wanted])
+        for one in wanted:
+            if one.state == "waiting":
+                self.model.drop(one, "cancelled")
+        self.model.doomed()
+        self.take_in(fallen)
+
+    @precondition(lambda self: len(self.left) > 6)
+    @rule(data=st.data())
+    def drain(self, data) -> None:
+        """Nothing but clean-ups starts any more."""
+        if not data.draw(st.sampled_from([False, False, True])):
+            return
+        fallen = self.planner.drain()
+        self.model.draining = True
+        for one in self.model.all:
+            if one.state == "waiting" and not one.task.cleanup:
+                self.model.drop(one, "cancelled")
+        self.model.doomed()
+        self.take_in(fallen)
+
+    @rule()
+    def hold(self) -> None:
+        self.planner.hold()
+        self.model.holds += 1
+
+    @precondition(lambda self: self.model.holds)
+    @rule()
+    def release(self) -> None:
+        self.planner.release()
+        self.model.holds -= 1
+
+    @rule()
+    def over(self) -> None:
+        """It is over when every task has left and nobody holds it."""
+        assert self.planner.is_over() == self.model.is_over()
+        self.take_in(self.planner.take_fallen())
+
+    @rule(data=st.data())
+    def wrong(self, data) -> None:
+        """What the table of transitions does not have raises, and changes nothing."""
+        if not self.model.all:
+            return
+        one = data.draw(st.sampled_from(self.model.all))
+        verbs = []
+        if one.state not in {"running", "up"}:
+            verbs += [self.planner.finish, self.planner.provide, self.planner.requeue]
+        if one.state == "up":
+            verbs += [self.planner.provide, self.planner.requeue]
+        before = snapshot(self.planner)
+        for verb in verbs:
+            with pytest.raises(InternalError):
+                verb(one.task)
+        assert snapshot(self.planner) == before
+
+    # -- always ---------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def check(self) -> None:
+        self.planner.check()
+
+    @invariant()
+    def states(self) -> None:
+        """Both agree on every task."""
+        self.wake()
+        for one in self.model.all:
+            expected = STATES.get(one.state) or (State.READY if self.model.is_ready(one) else State.BLOCKED)
+            assert self.planner.state(one.task) is expected, f"{one} is {self.planner.state(one.task)}, not {expected}"
+
+    def wake(self) -> None:
+        """Take over which lazy tasks were woken, if somebody needs them, and see that nobody waits for a sleeper."""
+        dormant = {node.path for node in self.planner._graph.dormant}
+        while woken := [
+            one
+            for one in self.model.all
+            if one.asleep and one.path not in dormant
+            and (one.state != "waiting" or any(self.needs(other, one) for other in self.model.all if not other.asleep))
+        ]:
+            for one in woken:
+                one.asleep = False
+        assert {one.path for one in self.model.all if one.asleep} == dormant
+        assert not self.model.must_wake()
+
+    @staticmethod
+    def needs(other: One, one: One) -> bool:
+        from tests.core.oracle import leaves_of
+
+        return any(one in leaves_of(item) for item in other.requires)
+
+    @invariant()
+    def explains(self) -> None:
+        """There is a reason for everything that waits."""
+        for one in self.model.all:
+            told = self.planner.explain(one.task)
+            assert told.path == one.path
+            assert told.waits_for or one.state != "waiting", f"{one} waits for nothing"
+
+    def teardown(self) -> None:
+        """Whatever was done to it, a run comes to its end, and every task leaves exactly once."""
+        while self.model.holds:
+            self.release()
+        while True:
+            self.states()
+            self.check()
+            for pool in (*POOLS, POOLS[0]):  # a task that falls may let one start in the pool asked before
+                running = None
+                while (running := len([one for one in self.model.all if one.state == "running"])) >= 0:
+                    self.next(pool, ahead=False)
+                    if len([one for one in self.model.all if one.state == "running"]) == running:
+                        break
+            busy = [one for one in self.model.all if one.state in {"running", "up"} or one.occupies]
+            if not busy:
+                break
+            for one in busy:
+                if one.state in {"running", "up"}:
+                    self.left.append(one.path)
+                    fallen = self.planner.finish(one.task)
+                    self.model.drop(one, "done")
+                    self.take_in(fallen)
+                self.planner.free(one.task)
+                self.model.free(one)
+        assert not self.planner.is_stuck(), [str(self.planner.explain(one.task)) for one in self.model.all]
+        assert self.model.is_over()
+        assert self.planner.is_over()
+        self.take_in(self.planner.take_fallen())
+        assert sorted(self.left) == sorted(one.path for one in self.model.all)
+
+
+def test_planner_agrees_with_the_slow_obvious_one(monkeypatch):
+    """Any order of verbs gives the states, starts, skips and endings that the words of the contract say."""
+    monkeypatch.setattr(locks, "OVERTAKES", LIMIT)
+    run_state_machine_as_test(
+        PlannerMachine, settings=settings(max_examples=150, stateful_step_count=40, deadline=None, print_blob=True)
+    )

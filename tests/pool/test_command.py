@@ -1,0 +1,801 @@
+"""CommandPool: what a command is given, how it ends, what is kept of it, and that nothing is left.
+
+Commands talk to the tests through named pipes: opening one waits for the other side, so nobody sleeps or polls.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexen.errors import PoolError
+from pexen.model.attempt import Attempt
+from pexen.model.event import Broken
+from pexen.model.result import Outcome, Output, Status
+from pexen.model.task import Task, command
+from pexen.pool import command as module
+from pexen.pool.base import Survivors
+from pexen.pool.command import CommandPool
+from pexen.pool.spawn import NativeSpawner, PortableSpawner
+from pexen.pool.spool import SLACK, Sink, Spool
+from tests.pool.box import BOUND, Box
+
+SPAWNERS = {"native": NativeSpawner, "portable": PortableSpawner}
+
+
+@contextmanager
+def opened(workers: int = 2, **options: Any) -> Iterator[Box]:
+    pool = CommandPool(workers, **options)
+    box = Box(pool)
+    pool.open(box)
+    try:
+        yield box
+    finally:
+        pool.close()
+
+
+@pytest.fixture
+def box() -> Iterator[Box]:
+    with opened() as box:
+        yield box
+        box.events.clear()  # pytest keeps the box for a while, and each output keeps its file
+
+
+@pytest.fixture(params=SPAWNERS)
+def either(request, monkeypatch) -> None:
+    """Run a test with each way to start processes."""
+    monkeypatch.setattr(module, "spawner", SPAWNERS[request.param])
+
+
+def sh(script: str, **options: Any) -> Task:
+    return command(script, "task", **options)
+
+
+def ended(outcome: Outcome) -> tuple[str, str]:
+    return str(outcome.status), outcome.reason
+
+
+def printed(outcome: Outcome) -> bytes:
+    return outcome.output.read() if outcome.output else b""
+
+
+class Pipe:
+    """A named pipe between commands and a test."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        self.held: int | None = None
+
+    def get(self) -> bytes:
+        """Wait for somebody to write, and return all of it."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            data = b""
+            while True:
+                ready = select.poll()
+                ready.register(fd, select.POLLIN)
+                assert ready.poll(BOUND * 1000), "nobody has written"
+                piece = os.read(fd, 65536)
+                if not piece:
+                    return data
+                data += piece
+        finally:
+            os.close(fd)
+
+    def release(self) -> None:
+        """Let go everybody who waits to read a line, or will."""
+        self.held = os.open(self.path, os.O_RDWR)
+        os.write(self.held, b"\n" * 100)
+
+    def close(self) -> None:
+        if self.held is not None:
+            os.close(self.held)
+
+
+@pytest.fixture
+def pipe(tmp_path) -> Iterator[Callable[[str], Pipe]]:
+    pipes: list[Pipe] = []
+
+    def make(name: str) -> Pipe:
+        pipes.append(Pipe(tmp_path / name))
+        return pipes[-1]
+
+    yield make
+    for one in pipes:
+        one.close()
+
+
+def daemon(script: str, up: Pipe) -> str:
+    """Return a script that leaves ``script`` behind in a session of its own, once that is there."""
+    return f"setsid sh -c 'echo > {up.path}; {script}' & read x < {up.path}"
+
+
+# -- how it ends -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("either")
+def test_300_exit_codes_come_back() -> None:
+    with opened(4) as box:
+        codes = {box.submit(["sh", "-c", f"exit {number % 256}"]): number % 256 for number in range(300)}
+        box.wait_until(lambda: len(box.ended()) == 300)
+    expected = {0: ("passed", ""), 77: ("skipped", "exit code 77")}
+    assert {codes[a]: ended(o) for a, o in box.ended().items()} == {
+        code: expected.get(code, ("failed", f"exit code {code}")) for code in range(256)
+    }
+
+
+@pytest.mark.parametrize(
+    "number, name", [(11, "SIGSEGV"), (9, "SIGKILL"), (15, "SIGTERM"), (signal.SIGRTMIN + 1, "SIGRTMIN+1")]
+)
+def test_a_process_that_is_killed_has_crashed(box, number, name) -> None:
+    assert ended(box.run(f"kill -{int(number)} $$")) == ("crashed", f"killed by signal {int(number)} ({name})")
+
+
+def test_it_says_when_it_ran(box) -> None:
+    attempt = box.submit("true")
+    outcome = box.wait_for(attempt)
+    assert 0 < outcome.started == attempt.started
+    assert 0 < outcome.duration < BOUND
+    assert outcome.value is None
+    assert outcome.failure is None
+    assert outcome.freed
+
+
+def test_ended_means_exited_not_that_the_output_is_closed(box, pipe) -> None:
+    wait, done = pipe("wait"), pipe("done")
+    outcome = box.run("echo out; " + daemon(f"read x < {wait.path}; echo late; echo done > {done.path}", pipe("up")))
+    assert ended(outcome) == ("passed", "")
+    assert printed(outcome) == b"out\n"
+    wait.release()
+    assert done.get() == b"done\n"
+    assert printed(outcome) == b"out\nlate\n"
+
+
+def test_background_processes_of_its_group_are_killed(box, pipe) -> None:
+    alive = pipe("alive")
+    fd = os.open(alive.path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert ended(box.run(f"exec 9> {alive.path}; echo up >&9; sleep 600 & exit 0")) == ("passed", "")
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        assert poll.poll(BOUND * 1000)
+        assert os.read(fd, 10) == b"up\n"
+        poll.modify(fd, 0)
+        assert poll.poll(BOUND * 1000) == [(fd, select.POLLHUP)], "somebody still has the pipe open"
+    finally:
+        os.close(fd)
+
+
+def test_an_exit_status_that_somebody_else_took_is_lost() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with opened() as box:
+            outcome = box.run("true")
+            assert outcome.status == "lost"
+            assert "SIGCHLD" in outcome.reason
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+# -- what cannot be started ------------------------------------------------------------------------------------------
+
+
+def file(folder: Path, content: bytes, mode: int = 0o755) -> str:
+    path = folder / "x"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return "./x"
+
+
+FOREIGN = b"\x7fELF\x02\x01\x01" + b"\0" * 9 + b"\x02\0\xff\xfe" + b"\0" * 100
+CANNOT = {
+    "missing": (lambda at: command(["./no"]), "No such file or directory: './no' (ENOENT)"),
+    "missing in PATH": (lambda at: command(["no-such-program"]), "No such file or directory: 'no-such-program' (ENOENT)"),
+    "no name": (lambda at: command([""]), "No such file or directory: '' (ENOENT)"),
+    "not executable": (lambda at: command([file(at, b"#!/bin/sh\n", 0o644)], cwd=at), "(EACCES); not executable: chmod +x?"),
+    "not executable in PATH": (
+        lambda at: command([file(at, b"#!/bin/sh\n", 0o644)[2:]], env={"PATH": str(at)}),
+        "Permission denied: 'x' (EACCES)",
+    ),
+    "a folder": (lambda at: command([str(at)]), "(EACCES)"),
+    "bad shebang": (
+        lambda at: command([file(at, b"#!/no/such/interpreter -x\n")], cwd=at),
+        "(ENOENT); its interpreter (in the #! line) is missing: '/no/such/interpreter -x'",
+    ),
+    "no shebang": (lambda at: command([file(at, b"echo hello\n")], cwd=at), "(ENOEXEC); no #! line?"),
+    "other architecture": (lambda at: command([file(at, FOREIGN)], cwd=at), "(ENOEXEC); wrong architecture?"),
+    "too many arguments": (lambda at: command(["true", *["x" * 100_000] * 100]), "Argument list too long: '/"),
+    "NUL in an argument": (lambda at: command(["true", "a\0b"]), "a NUL byte in an argument (EINVAL)"),
+    "NUL in the environment": (lambda at: command(["true"], env={"A": "\0"}), "environment variable 'A' (EINVAL)"),
+    "NUL in the folder": (lambda at: command(["true"], cwd="a\0b"), "a NUL byte in an argument (EINVAL)"),
+    "= in a variable's name": (lambda at: command(["true"], env={"A=B": "1"}), "environment variable: 'A=B' (EINVAL)"),
+    "a variable without name": (lambda at: command(["true"], env={"": "1"}), "environment variable: '' (EINVAL)"),
+    "no text": (lambda at: command(["true", "\ud800"]), "(EINVAL)"),
+    "missing folder": (lambda at: command(["true"], cwd=at / "no"), "/no' (ENOENT); it is the folder to run in"),
+    "a file as folder": (
+        lambda at: command(["true"], cwd=at / file(at, b"")),
+        "/x' (ENOTDIR); it is the folder to run in",
+    ),
+}
+
+
+@pytest.mark.usefixtures("either")
+@pytest.mark.parametrize("make, said", CANNOT.values(), ids=CANNOT)
+def test_what_cannot_be_started_is_an_error_and_the_run_goes_on(tmp_path, make, said) -> None:
+    with opened() as box:
+        bad, good = box.submit(make(tmp_path)), box.submit("true")
+        outcome = box.wait_for(bad)
+        assert outcome.status == "error"
+        assert outcome.reason.startswith("cannot start: ")
+        assert said in outcome.reason
+        assert outcome.started == 0 == bad.started
+        assert outcome.output is None
+        assert box.wait_for(good).status == "passed"
+
+
+def test_a_callable_is_not_a_command(box) -> None:
+    assert ended(box.run(lambda: None)) == ("error", "cannot start: not a command")
+
+
+# -- what it is given ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("either")
+def test_files_are_found_as_execvp_would_find_them(tmp_path, monkeypatch) -> None:
+    (tmp_path / "bin").mkdir()
+    for name, text in (("x", "here"), ("bin/x", "bin"), ("bin/pexen-test-tool", "tool")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path.parent)
+    here = {"cwd": tmp_path.name}  # relative to where the runner was
+    with opened() as box:
+        monkeypatch.chdir("/")
+        assert printed(box.run(command(["./x"], **here))) == b"here\n"
+        assert printed(box.run(command(["bin/x"], **here))) == b"bin\n"
+        assert printed(box.run(command([tmp_path / "bin/x"]))) == b"bin\n"
+        assert printed(box.run(command(["pexen-test-tool"], env={"PATH": f"/no:{tmp_path}/bin"}))) == b"tool\n"
+        assert printed(box.run(command(["pexen-test-tool"], env={"PATH": "bin"}, **here))) == b"tool\n"
+        assert printed(box.run(command(["x"], env={"PATH": ":bin"}, **here))) == b"here\n"
+        assert printed(box.run(command(["pwd"], **here))) == f"{tmp_path}\n".encode()
+        assert printed(box.run(command(["pwd"]))) == f"{tmp_path.parent}\n".encode()
+
+
+@pytest.mark.usefixtures("either")
+def test_a_removed_folder_of_the_runner_is_no_obstacle(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with opened() as box:
+        assert ended(box.run("true")) == ("passed", "")
+
+
+@pytest.mark.usefixtures("either")
+def test_the_environment(monkeypatch) -> None:
+    monkeypatch.setenv("OUTER", "outer")
+    monkeypatch.setenv("BOTH", "outer")
+    for name in ("PEXEN_UNITS_TPU", "PEXEN_VALUES", "PEXEN_PATH"):
+        monkeypatch.setenv(name, "of the pexen around")
+    monkeypatch.setenv("PEXEN_JOBS", "3")
+    with opened() as box:
+        monkeypatch.setenv("LATER", "1")
+        task = command(["env"], "a/b", env={"BOTH": "inner", "EMPTY": ""})
+        units = {"gpu": ("0", "1"), "test-bed.1": ("x",)}
+        seen = printed(box.run(task, number=3, units=units)).decode().splitlines()
+    assert {"OUTER=outer", "BOTH=inner", "EMPTY=", "PEXEN_JOBS=3", "PEXEN_PATH=a/b", "PEXEN_ATTEMPT=3"} <= set(seen)
+    assert {"PEXEN_UNITS_GPU=0,1", "PEXEN_UNITS_TEST_BED_1=x"} <= set(seen)
+    names = [line.partition("=")[0] for line in seen]
+    assert len(names) == len(set(names))
+    assert not {"LATER", "PEXEN_UNITS_TPU", "PEXEN_VALUES"} & set(names)
+
+
+@pytest.mark.usefixtures("either")
+def test_input_is_empty_and_the_session_its_own() -> None:
+    with opened() as box:
+        assert ended(box.run(["cat"])) == ("passed", "")
+        session, group, pid = printed(box.run("cut -d' ' -f 5,6 /proc/$$/stat; echo $$")).split()
+        assert session == group == pid
+
+
+def test_signals_have_their_defaults_and_none_is_blocked() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    try:
+        with opened() as box:
+            seen = printed(box.run(["cat", "/proc/self/status"])).decode()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, before)
+    fields = dict(line.split(":\t", 1) for line in seen.splitlines())
+    of_the_c_library = 1 << 31 | 1 << 32
+    assert int(fields["SigBlk"], 16) == 0
+    assert int(fields["SigIgn"], 16) & ~of_the_c_library == 0
+
+
+@pytest.mark.usefixtures("either")
+def test_no_descriptor_leaks_into_a_command(pipe) -> None:
+    wait = pipe("wait")
+    look = [sys.executable, "-c", "import os; print(sorted(os.listdir('/proc/self/fd')))"]
+    usual = subprocess.run(look, close_fds=False, capture_output=True, check=True).stdout
+    with opened(3) as box:
+        others = [box.submit(f"read x < {wait.path}") for _ in range(2)]
+        assert printed(box.run(look)) == usual
+        wait.release()
+        assert [box.wait_for(one).status for one in others] == ["passed", "passed"]
+
+
+def test_without_capture_it_has_the_runners_streams(capfd) -> None:
+    with opened(capture=False) as box:
+        outcome = box.run("echo out; echo err >&2")
+    assert outcome.output is None
+    assert capfd.readouterr() == ("out\n", "err\n")
+
+
+def test_a_runner_whose_streams_are_closed_runs_commands_all_the_same(tmp_path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; from tests.pool.test_command import *\n"
+        "with opened() as box: said = [printed(box.run(['sh', '-c', 'cat; echo out; echo err >&2'])) for _ in range(3)]\n"
+        f"open({str(tmp_path / 'said')!r}, 'w').write(repr(said))\n"
+    )
+    run_python(["-P", str(script)], "0<&- 1>&- 2>&-")
+    assert (tmp_path / "said").read_text() == repr([b"out\nerr\n"] * 3)
+
+
+def run_python(words: list[str], redirected: str = "") -> str:
+    """Run another Python as this one, return what it prints."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, "-W", "error", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOUND,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# -- output ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("either")
+def test_output_is_kept_to_the_byte_in_the_order_of_writing() -> None:
+    raw = bytes(range(256)) * 3
+    script = "import os\nfor i in range(768): os.write(1 + i % 2, bytes([i % 256]))"
+    with opened() as box:
+        outcome = box.run([sys.executable, "-c", script])
+        assert printed(outcome) == raw
+        assert outcome.output is not None
+        assert (outcome.output.size, outcome.output.cut) == (768, False)
+
+
+def test_output_lives_as_long_as_results_do_and_not_longer(box) -> None:
+    outcome = box.run("echo out")
+    assert box.run("true").output is None
+    output = outcome.output
+    assert output is not None
+    folder = os.path.dirname(output.path)
+    assert os.stat(output.path).st_mode & 0o777 == 0o600
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+    box.pool.close()
+    assert os.listdir(folder) == [os.path.basename(output.path)]
+    assert output.read() == b"out\n"
+    box.events.clear()
+    del outcome, output
+    gc.collect()
+    assert not os.path.exists(folder)
+
+
+def test_nothing_printed_leaves_nothing(tmp_path) -> None:
+    with opened(output=tmp_path / "out") as box:
+        assert all(box.run("true").output is None for _ in range(3))
+    assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.usefixtures("either")
+def test_output_goes_to_the_folder_given_whatever_the_umask(tmp_path) -> None:
+    before = os.umask(0o777)
+    try:
+        with opened(output=tmp_path) as box:
+            attempts = [box.submit(f"echo {number}" if number % 2 else "true") for number in range(20)]
+            outcomes = [box.wait_for(attempt) for attempt in attempts]
+    finally:
+        os.umask(before)
+    kept = {f"{attempt.id}.out": f"{number}\n" for number, attempt in enumerate(attempts) if number % 2}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == kept
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    assert [bool(one.output) for one in outcomes] == [bool(number % 2) for number in range(20)]
+
+
+def test_what_is_in_the_way_in_the_folder_is_replaced_and_never_followed(tmp_path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "1.out").symlink_to(victim)
+    (folder / "2.out").write_text("of an earlier run")
+    with opened(output=folder) as box:
+        assert [printed(box.run("echo new")) for _ in range(2)] == [b"new\n"] * 2
+    assert victim.read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_each_task(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with opened(output=tmp_path / "file" / "out") as box:
+        outcome = box.run("true")
+    assert outcome.status == "error"
+    assert "(ENOTDIR)" in outcome.reason
+
+
+def test_a_file_is_not_used_again_while_anybody_can_write_to_it(pipe) -> None:
+    """A daemon holds the empty output of its task, and writes when the next task runs."""
+    go, done = pipe("go"), pipe("done")
+    with opened(1) as box:
+        assert box.run(daemon(f"read x < {go.path}; echo late; echo done > {done.path}", pipe("up"))).output is None
+        assert printed(box.run(f"echo > {go.path}; read x < {done.path}; echo mine")) == b"mine\n"
+
+
+def test_a_file_that_is_free_is_used_again(monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(Sink, "__init__", lambda self, path, new=Sink.__init__: made.append(path) or new(self, path))
+    with opened(1) as box:
+        for number in range(20):
+            assert printed(box.run("echo x" if number == 10 else "true")) == (b"x\n" if number == 10 else b"")
+    assert len(made) == 2
+
+
+def test_too_much_output_is_cut_to_head_and_tail() -> None:
+    with opened(cap=1000) as box:
+        outcome = box.run("printf HEAD; head -c 200000000 /dev/zero; printf TAIL")
+        output = outcome.output
+        assert output is not None
+        assert (output.size, output.cut) == (200_000_008, True)
+        line = b"\n[... 199999008 bytes left out ...]\n"
+        assert output.read() == b"HEAD" + b"\0" * 496 + line + b"\0" * 496 + b"TAIL"
+
+
+@pytest.mark.parametrize("size", [1, 999, 1000, 1000 + SLACK])
+def test_up_to_the_cap_every_byte_is_kept(size) -> None:
+    with opened(cap=1000) as box:
+        output = box.run(f"head -c {size} /dev/urandom | tee /dev/stderr | od").output
+    with opened(cap=1000) as box:
+        output = box.run(f"head -c {size} /dev/zero").output
+        assert output is not None
+        assert (output.size, output.cut, output.read()) == (size, False, b"\0" * size)
+
+
+def test_cutting_never_makes_a_file_longer() -> None:
+    with opened(cap=100) as box:
+        output = box.run(f"head -c {100 + SLACK + 1} /dev/zero").output
+        assert output is not None
+        assert output.cut
+        assert len(output.read()) <= 100 + SLACK
+
+
+def test_output_that_goes_on_and_on_does_not_fill_the_disk(pipe, monkeypatch) -> None:
+    wait = pipe("wait")
+    looked = threading.Event()
+    used: list[int] = []
+
+    def look(self: Spool, sink: Sink) -> bool:
+        found = real(self, sink)
+        if os.fstat(sink.fd).st_size == 30_000_000 and not found:
+            used.append(os.fstat(sink.fd).st_blocks * 512)
+            looked.set()
+        return found
+
+    real = Spool.look
+    monkeypatch.setattr(Spool, "look", look)
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    with opened(cap=200_000) as box:
+        attempt = box.submit(f"yes | head -c 30000000; read x < {wait.path}")
+        assert looked.wait(BOUND)
+        assert used[0] < 3_000_000
+        wait.release()
+        output = box.wait_for(attempt).output
+        assert output is not None
+        kept = output.read()
+    assert output.size == 30_000_000
+    assert kept.startswith(b"y\n" * 50_000)
+    assert kept.endswith(b"y\n" * 50_000)
+    assert len(kept) < 200_000 + SLACK
+
+
+def test_a_file_system_without_holes_is_none_the_worse(tmp_path, monkeypatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    monkeypatch.setattr("pexen.pool.spool._punch", refuse)
+    spool = Spool(tmp_path, cap=1000)
+    sink = spool.begin(1)
+    os.write(sink.write, b"a" * 1000 + b"b" * 1000)
+    sink.started()
+    assert [spool.look(sink), spool.look(sink)] == [False, False]
+    output = spool.end(sink)
+    spool.close()
+    assert output is not None
+    assert output.read() == b"a" * 500 + b"\n[... 1000 bytes left out ...]\n" + b"b" * 500
+
+
+def test_nothing_is_left_when_the_interpreter_ends(tmp_path) -> None:
+    """Neither when the results are still there, nor when nobody has closed the pool."""
+    script = (
+        "from tests.pool.test_command import *\n"
+        "box = Box(CommandPool(2)); box.pool.open(box); box.run('echo out'); held = box.events\n"
+        f"import tempfile; assert tempfile.gettempdir() == {str(tmp_path)!r}; assert os.listdir({str(tmp_path)!r})\n"
+    )
+    os.environ["TMPDIR"], before = str(tmp_path), os.environ["TMPDIR"]
+    try:
+        run_python(["-c", script])
+    finally:
+        os.environ["TMPDIR"] = before
+    assert os.listdir(tmp_path) == []
+
+
+# -- stopping --------------------------------------------------------------------------------------------------------
+
+
+def test_what_has_not_started_is_taken_out(pipe) -> None:
+    wait = pipe("wait")
+    with opened(1) as box:
+        first, second = box.submit(f"read x < {wait.path}"), box.submit("true")
+        box.pool.cancel(second, force=False)
+        assert ended(box.wait_for(second)) == ("cancelled", "not started")
+        assert first not in box.ended()
+        wait.release()
+        assert box.wait_for(first).status == "passed"
+        assert second.started == 0
+
+
+@pytest.mark.parametrize("force, how", [(False, "terminated on request"), (True, "killed on request")])
+def test_what_runs_is_ended_with_its_group(box, pipe, force, how) -> None:
+    up, alive = pipe("up"), pipe("alive")
+    reader = os.open(alive.path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        attempt = box.submit(f"exec 9> {alive.path}; sleep 600 & echo up > {up.path}; wait")
+        assert up.get() == b"up\n"
+        box.pool.cancel(attempt, force=force)
+        assert ended(box.wait_for(attempt)) == ("cancelled", how)
+        assert attempt.cancelled
+        poll = select.poll()
+        poll.register(reader, 0)
+        assert poll.poll(BOUND * 1000), "the background process has survived"
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize(
+    "then, end",
+    [
+        ("exit 3", ("cancelled", "terminated on request (exit code 3)")),
+        ("exit 77", ("cancelled", "terminated on request (exit code 77)")),
+        ("kill -ABRT $$", ("cancelled", "terminated on request (killed by signal 6 (SIGABRT))")),
+        ("exit 0", ("passed", "")),
+    ],
+)
+def test_what_ends_by_itself_when_asked_is_cancelled_unless_it_succeeds(box, pipe, then, end) -> None:
+    up = pipe("up")
+    attempt = box.submit(f"trap '{then}' TERM; echo up > {up.path}; sleep 600 & wait; exit 9")
+    assert up.get() == b"up\n"
+    box.pool.cancel(attempt, force=False)
+    assert ended(box.wait_for(attempt)) == end
+
+
+def test_one_that_ignores_sigterm_is_killed_by_force(box, pipe) -> None:
+    up = pipe("up")
+    attempt = box.submit(f"trap '' TERM; echo up > {up.path}; sleep 600; sleep 600")
+    assert up.get() == b"up\n"
+    box.pool.cancel(attempt, force=False)
+    box.pool.cancel(attempt, force=True)
+    assert ended(box.wait_for(attempt)) == ("cancelled", "killed on request")
+
+
+@pytest.mark.parametrize("force, how", [(False, "terminated on request"), (True, "killed on request")])
+def test_one_that_stops_itself_is_ended(box, pipe, force, how) -> None:
+    up = pipe("up")
+    attempt = box.submit(f"echo $$ > {up.path}; kill -STOP $$")
+    os.waitid(os.P_PID, int(up.get()), os.WSTOPPED | os.WNOWAIT)
+    box.pool.cancel(attempt, force=force)
+    assert ended(box.wait_for(attempt)) == ("cancelled", how)
+
+
+def test_a_request_for_what_has_ended_changes_nothing(box) -> None:
+    attempt = box.submit("true")
+    box.wait_for(attempt)
+    box.pool.cancel(attempt, force=True)
+    assert box.run("true").status == "passed"
+    assert len(box.ended()) == 2
+
+
+# -- the seam --------------------------------------------------------------------------------------------------------
+
+
+def test_close_ends_everything_and_the_pool_can_be_opened_again(pipe) -> None:
+    ups, wait = [pipe("up1"), pipe("up2")], pipe("wait")
+    pool = CommandPool(2)
+    for _ in range(2):
+        box = Box(pool)
+        pool.open(box)
+        running = [box.submit(f"echo up > {up.path}; read x < {wait.path}") for up in ups]
+        queued = [box.submit("true") for _ in range(3)]
+        assert [up.get() for up in ups] == [b"up\n"] * 2
+        assert pool.close() == Survivors()
+        assert {one: ended(o) for one, o in box.ended().items()} == dict.fromkeys(
+            running, ("cancelled", "killed on request")
+        )
+        assert box.returned() == queued
+        assert pool.close() == Survivors()
+
+
+def test_a_pool_that_is_not_open_takes_nothing() -> None:
+    box = Box(CommandPool(1))
+    with pytest.raises(PoolError, match="not open"):
+        box.submit("true")
+    box.pool.cancel(box.attempt("true"), force=True)
+    assert box.pool.close() == Survivors()
+
+
+def test_a_long_chain_is_submitted_by_the_pools_own_thread() -> None:
+    pool, left, idents = CommandPool(2), list(range(300)), set()
+
+    def next_one(_: Any) -> None:
+        idents.add(threading.get_ident())
+        if left:
+            left.pop()
+            box.submit("exit 1" if len(left) % 2 else "./missing")
+
+    box = Box(pool, next_one)
+    pool.open(box)
+    box.submit("true")
+    box.wait_until(lambda: len(box.ended()) == 301)
+    pool.close()
+    box.then = None
+    assert len(idents) == 1
+    assert idents != {threading.get_ident()}
+
+
+def test_it_can_be_closed_from_within_a_post(pipe) -> None:
+    wait, closed = pipe("wait"), threading.Event()
+    pool = CommandPool(2)
+
+    def close(event: Any) -> None:
+        if not closed.is_set():
+            closed.set()
+            pool.close()
+
+    box = Box(pool, close)
+    pool.open(box)
+    hanging = box.submit(f"read x < {wait.path}")
+    box.submit("true")
+    assert closed.wait(BOUND)
+    assert ended(box.wait_for(hanging)) == ("cancelled", "killed on request")
+    box.then = None
+
+
+def test_never_more_than_the_workers_run(tmp_path) -> None:
+    log = tmp_path / "log"
+    with opened(3) as box:
+        for _ in range(60):
+            box.submit(f"echo + >> {log}; sleep 0.01; echo - >> {log}")
+        box.wait_until(lambda: len(box.ended()) == 60)
+    running = most = 0
+    for line in log.read_text().split():
+        running += 1 if line == "+" else -1
+        most = max(most, running)
+    assert 1 < most <= 3
+
+
+def test_everything_that_is_submitted_from_many_threads_ends_once() -> None:
+    with opened(4) as box:
+        lock = threading.Lock()
+
+        def submit() -> None:
+            for _ in range(25):
+                with lock:
+                    attempt = box.attempt("true")
+                box.pool.submit(attempt)
+
+        threads = [threading.Thread(target=submit) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        box.wait_until(lambda: len(box.ended()) == 200)
+
+
+# -- scarcity and trouble --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def descriptors(more: int) -> Iterator[None]:
+    """Allow only so many more open files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first = os.open("/", os.O_RDONLY)
+    os.close(first)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("either")
+@pytest.mark.parametrize("more", [4, 5, 6, 7, 8])
+def test_with_too_few_descriptors_less_runs_at_a_time(more) -> None:
+    with opened(20) as box:
+        box.run("true")  # what is imported late is here now
+        with descriptors(more):
+            attempts = [box.submit("echo x") for _ in range(40)]
+            assert {box.wait_for(attempt).status for attempt in attempts} == {"passed"}
+
+
+def test_with_no_descriptor_at_all_it_is_a_plain_error() -> None:
+    with opened(2) as box, descriptors(0):
+        assert ended(box.run("true"))[0] == "error"
+        assert "(EMFILE)" in box.events[0].reason
+
+
+@pytest.mark.parametrize("problem", [errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY, errno.EMFILE])
+def test_a_start_that_fails_for_the_moment_is_tried_when_another_has_ended(problem, pipe, monkeypatch) -> None:
+    wait, refused = pipe("wait"), threading.Event()
+
+    class Poor(NativeSpawner):
+        def spawn(self, program: Any, streams: Any) -> int:
+            if program.argv[-1] == b"poor" and not refused.is_set():
+                refused.set()
+                raise OSError(problem, os.strerror(problem))
+            return super().spawn(program, streams)
+
+    monkeypatch.setattr(module, "LOOK", BOUND)
+    monkeypatch.setattr(module, "spawner", Poor)
+    with opened(3) as box:
+        rich, poor, after = box.submit(f"read x < {wait.path}"), box.submit(["echo", "poor"]), box.submit(["true"])
+        assert refused.wait(BOUND)
+        assert box.ended() == {}
+        wait.release()
+        assert [box.wait_for(one).status for one in (rich, poor, after)] == ["passed"] * 3
+
+
+def test_a_process_that_does_not_go_is_said_to_be_there(pipe, monkeypatch) -> None:
+    up = pipe("up")
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    pool = CommandPool(1)
+    box = Box(pool)
+    pool.open(box)
+    attempt = box.submit(f"echo $$ > {up.path}; echo out; sleep 600")
+    pid = int(up.get())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "killpg", lambda *_: None)
+        assert pool.close() == Survivors((attempt,))
+    outcome = box.wait_for(attempt)
+    assert ended(outcome) == ("cancelled", "killed on request, but it does not go")
+    assert not outcome.freed
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_a_bug_of_ours_breaks_the_pool_instead_of_hanging_the_run(monkeypatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(module, "_verdict", fail)
+    with opened(2) as box:
+        box.submit("true")
+        box.wait_until(lambda: bool(box.events))
+        assert any(isinstance(event, Broken) and event.reason == "ZeroDivisionError: a bug" for event in box.events)

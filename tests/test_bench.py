@@ -1,0 +1,107 @@
+"""The programs in bench/ work and print what they should; what the figures are is not a question for a test."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+CASES = {
+    "independent": 1,
+    "layers": 2,
+    "chain": 1,
+    "one-lock": 2,
+    "random-pairs": 1,
+    "processes": 2,
+    "commands": 1,
+    "tree": 1,
+    "output": 1,
+    "million": 2,
+    "help": 1,
+    "single": 1,
+}
+"""How many comparisons each case of overhead.py makes."""
+
+
+def run(folder: Path, program: str, *arguments: str) -> str:
+    """Run a program of bench/ and return what it prints; it leaves no file behind."""
+    environ = {**os.environ, "TMPDIR": str(folder)}
+    argv = [sys.executable, str(BENCH / program), "--quick", *arguments]
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=55, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(folder.iterdir()) == []
+    return done.stdout
+
+
+def columns(line: str) -> list[str]:
+    """Return the cells of a table's line."""
+    return re.split(r"  +", line.strip())
+
+
+def test_the_planners_table_has_a_line_for_each_case_and_size(tmp_path):
+    machine, _, header, rule, *rows = run(
+        tmp_path, "planner.py", "--sizes", "40,400", "--cases", "layers,chain"
+    ).splitlines()
+    assert machine.startswith("CPython")
+    assert columns(header) == [
+        "a task, in the planner",
+        "tasks",
+        "make µs",
+        "add µs",
+        "run µs",
+        "total µs",
+        "bytes",
+        "growth",
+    ]
+    assert set(rule) == {"-", " "}
+    assert [columns(row)[1] for row in rows] == ["40", "400"] * 2
+    for row in rows:
+        told, _, make, add, drive, total, memory, *growth = columns(row)
+        assert re.match("layers|one chain", told)
+        assert abs(float(make) + float(add) + float(drive) - float(total)) < 0.05
+        assert float(memory.replace(",", "")) >= 0
+        assert len(growth) == ("400" in columns(row))
+
+
+def test_the_planner_is_measured_in_all_cases(tmp_path):
+    found = json.loads(run(tmp_path, "planner.py", "--json"))
+    assert {one["case"] for one in found} == {"independent", "layers", "one-lock", "random-pairs", "chain"}
+    assert [one["added"] for one in found if "added" in one] == ["at the start", "one at a time"] * 2
+    assert all(one[part] > 0 for one in found for part in ("make", "add", "run"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_we_are_compared_with_each_peer(case, tmp_path):
+    rows = [json.loads(line) for line in run(tmp_path, "overhead.py", "--json", "--cases", case).splitlines()]
+    assert len(rows) == CASES[case]
+    if any("not installed" in row["verdict"] for row in rows):
+        pytest.skip(", ".join(f"{row['peer']}: {row['verdict']}" for row in rows if not row["theirs"]))
+    for row in rows:
+        assert row["ours"][0] > 0
+        assert row["must"] >= row["aim"] if row["aim"] else row["must"]
+        assert row["verdict"] in {"ok", "ok, aim", "MISS"}
+        assert (row["verdict"] == "MISS") == (row["value"] > row["must"])
+
+
+def test_the_comparison_is_a_table(tmp_path):
+    machine, _, header, _, row = run(tmp_path, "overhead.py", "--cases", "independent").splitlines()
+    assert machine.endswith("1 runs each")
+    assert columns(header) == ["case", "beside", "ours", "theirs", "ratio", "pairwise", "must", "aim", "verdict"]
+    told, peer, ours, theirs, ratio, pairwise, must, aim, _ = columns(row)
+    assert (told, peer) == ("200 no-ops, 2 threads", "ThreadPoolExecutor, as_completed")
+    assert re.fullmatch(r"[\d.,]+ ms \([\d.,]+-[\d.,]+\)", ours)
+    assert re.fullmatch(r"[\d.,]+ ms \([\d.,]+-[\d.,]+\)", theirs)
+    assert ratio == pairwise
+    assert (must, aim) == ("0.7", "0.4")
+
+
+def test_an_unknown_case_is_refused():
+    for program in ("planner.py", "overhead.py"):
+        argv = [sys.executable, str(BENCH / program), "--cases", "chain,china"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=55, check=False)
+        assert done.returncode == 2
+        assert "no such case: china" in done.stderr
