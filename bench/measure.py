@@ -1,5 +1,6 @@
 """Clocks, memory and tables for the programs in this folder."""
 
+import compileall
 import json
 import os
 import platform
@@ -22,14 +23,34 @@ class FailedError(Exception):
 
 def fresh(program: str, *arguments: object, limit: float = 1800) -> dict[str, float]:
     """Run a program of this folder in a process of its own and return what it prints: one JSON object."""
-    # `make` must not hand the job server of `make bench` on to the make that is measured.
-    environ = {key: value for key, value in os.environ.items() if key not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
     argv = [sys.executable, str(HERE / program), *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=limit, check=False, env=environ)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=limit, check=False, env=environment())
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "?").splitlines()[-1]
         raise FailedError(f"{program} {' '.join(map(str, arguments))}: exit status {done.returncode}: {last}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def environment() -> dict[str, str]:
+    """Return the environment that everything is measured in: an ordinary user's.
+
+    Not the job server of `make bench`, which the measured make would take part in, and no switch that makes Python
+    slower: PYTHONDONTWRITEBYTECODE, as in many containers, would have us compiled again at every start.
+    """
+    kept = {"PYTHONPATH", "PYTHONHOME"}
+    unwanted = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in unwanted and (not key.startswith("PYTHON") or key in kept)
+    }
+
+
+def prepare() -> None:
+    """Compile pexen to bytecode as pip does for what it installs, the peers included."""
+    found = find_spec("pexen")
+    for folder in (found and found.submodule_search_locations) or ():
+        compileall.compile_dir(folder, quiet=2)
 
 
 def since(begin: float, n: int, count: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trees
-from measure import TEMPORARY, FailedError, fresh, is_installed, machine, median, table
+from measure import TEMPORARY, FailedError, fresh, is_installed, machine, median, prepare, table
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,7 @@ def main() -> int:
     unknown = set(options.cases) - set(CASES)
     if unknown:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    prepare()
     rows, failed = [], []
     for name in options.cases:
         case = CASES[name]

@@ -73,9 +73,9 @@ def layers(folder: Path, n: int, width: int = 1000) -> None:
             start, above = start + size, row
 
 
-def one(folder: Path, n: int) -> None:
+def one(folder: Path, _n: int) -> None:
     """A single executable, and what lit wants to know about it."""
-    scripts(folder / "tree", n)
+    scripts(folder / "tree", 1)
     (folder / "tree" / "lit.cfg").write_text(LIT)
 
 

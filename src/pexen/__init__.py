@@ -19,6 +19,12 @@ if TYPE_CHECKING:
         TasksFailed,
         TaskSkip,
     )
+    from pexen.factory.base import Factory
+    from pexen.factory.facts import Facts
+    from pexen.factory.filesystem import FilesystemFactory
+    from pexen.factory.modtree import ModTreeFactory
+    from pexen.factory.module import ModuleFactory
+    from pexen.factory.tree import TreeFactory
     from pexen.model.context import Context, current
     from pexen.model.meta import all_of, any_of, tree_lock
     from pexen.model.result import Failure, Report, Result, Results, Status
@@ -36,6 +42,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "errors": ("DefinitionError", "InternalError", "PexenError", "PoolError", "StateError", "TaskFail", "TaskSkip",
                "TasksFailed"),
+    "factory.base": ("Factory",),
+    "factory.facts": ("Facts",),
+    "factory.filesystem": ("FilesystemFactory",),
+    "factory.modtree": ("ModTreeFactory",),
+    "factory.module": ("ModuleFactory",),
+    "factory.tree": ("TreeFactory",),
     "model.context": ("Context", "current"),
     "model.meta": ("all_of", "any_of", "tree_lock"),
     "model.result": ("Failure", "Report", "Result", "Results", "Status"),
@@ -52,6 +64,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - kept in the order of the table above
     "DefinitionError", "InternalError", "PexenError", "PoolError", "StateError", "TaskFail", "TaskSkip", "TasksFailed",
+    "Factory", "Facts", "FilesystemFactory", "ModTreeFactory", "ModuleFactory", "TreeFactory",
     "Context", "current", "all_of", "any_of", "tree_lock", "Failure", "Report", "Result", "Results", "Status",
     "Task", "command", "task", "CommandPool", "InlinePool", "LocalPool", "ProcessPool", "ThreadPool",
     "Run", "Sched", "Snapshot", "run",

@@ -13,7 +13,7 @@ class Kind:
 
     ``make`` takes the number of workers. ``runs_callables``: Python callables, not only commands. ``is_inline``: runs
     in the thread that waits for results. ``can_kill``: a running attempt can be ended. ``copies``: values travel between
-    processes.
+    processes. ``executes``: runs commands, see `test_commands.py`.
     """
 
     make: Callable[[int], Pool]
@@ -21,6 +21,7 @@ class Kind:
     is_inline: bool = False
     can_kill: bool = False
     copies: bool = False
+    executes: bool = False
 
 
 def _made(module: str, name: str, **options: Any) -> Callable[[int], Pool]:
@@ -40,10 +41,25 @@ def _inline(workers: int) -> Pool:
     return InlinePool()
 
 
+def _local_inline(workers: int) -> Pool:
+    from pexen.pool.local import LocalPool
+
+    return LocalPool(workers, callables=_inline(1))
+
+
 POOLS: dict[str, Kind] = {
     "inline": Kind(_inline, is_inline=True),
     "thread": Kind(_made("pexen.pool.thread", "ThreadPool")),
     "process-exec": Kind(_made("pexen.pool.process", "ProcessPool", start="exec"), can_kill=True, copies=True),
-    "process-forkserver": Kind(_made("pexen.pool.process", "ProcessPool", start="forkserver"), can_kill=True, copies=True),
+    "process-forkserver": Kind(
+        _made("pexen.pool.process", "ProcessPool", start="forkserver"), can_kill=True, copies=True
+    ),
+    "command": Kind(_made("pexen.pool.command", "CommandPool"), runs_callables=False, can_kill=True, executes=True),
+    "local-inline": Kind(_local_inline, is_inline=True, executes=True),
+    "local-thread": Kind(_made("pexen.pool.local", "LocalPool"), executes=True),
+    "local-process": Kind(
+        _made("pexen.pool.local", "LocalPool", callables="process"), can_kill=True, copies=True, executes=True
+    ),
 }
 CALLABLES = {name: kind for name, kind in POOLS.items() if kind.runs_callables}
+EXECUTING = {name: kind for name, kind in POOLS.items() if kind.executes}

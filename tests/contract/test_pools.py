@@ -88,7 +88,7 @@ def test_an_exception_without_a_message(drive: Drive) -> None:
     assert outcome.failure.message == "(its message cannot be shown)"
 
 
-# -- what can be called -------------------------------------------------------------------------------------------------
+# -- what can be called -----------------------------------------------------------------------------------------------
 
 
 def _callables():
@@ -149,7 +149,7 @@ def test_a_function_of_main_that_calls_another(drive: Drive) -> None:
     assert value_of(drive.run(namespace["task"]).value) == "Of"
 
 
-# -- arguments ----------------------------------------------------------------------------------------------------------
+# -- arguments --------------------------------------------------------------------------------------------------------
 
 
 def test_arguments(drive: Drive) -> None:
@@ -190,7 +190,7 @@ def test_the_context_tells_about_the_attempt(drive: Drive) -> None:
         pexen.current()
 
 
-# -- reports --------------------------------------------------------------------------------------------------------------
+# -- reports ----------------------------------------------------------------------------------------------------------
 
 
 def test_reports_come_in_order_and_before_the_outcome(drive: Drive) -> None:
@@ -211,7 +211,7 @@ def test_a_report_of_an_unknown_level_is_the_tasks_error(drive: Drive) -> None:
     assert "did you mean 'fail'?" in outcome.failure.message
 
 
-# -- many, from everywhere -------------------------------------------------------------------------------------------------
+# -- many, from everywhere --------------------------------------------------------------------------------------------
 
 
 def test_exactly_one_outcome_for_each_of_500(drive: Drive) -> None:
@@ -234,8 +234,7 @@ def test_submitting_from_many_threads(drive: Drive) -> None:
     started: list = []
 
     def submit():
-        for _ in range(50):
-            started.append(drive.start(deeds.nothing))
+        started.extend(drive.start(deeds.nothing) for _ in range(50))
 
     threads = [threading.Thread(target=submit) for _ in range(4)]
     for thread in threads:
@@ -245,7 +244,7 @@ def test_submitting_from_many_threads(drive: Drive) -> None:
     assert len(drive.outcomes(started)) == len(drive.mailbox.ends) == 200
 
 
-# -- cancelling and closing -------------------------------------------------------------------------------------------------
+# -- cancelling and closing -------------------------------------------------------------------------------------------
 
 
 def test_a_running_attempt_is_asked_to_stop(kind: Kind, drive: Drive) -> None:
@@ -280,7 +279,9 @@ def test_a_running_attempt_is_killed(kind: Kind, drive: Drive) -> None:
 def test_closing_ends_every_attempt(kind: Kind) -> None:
     pool = kind.make(2)
     drive = Drive(pool)
-    busy = [] if kind.is_inline else [drive.start(deeds.hang if kind.can_kill else deeds.say_and_wait) for _ in range(2)]
+    busy = (
+        [] if kind.is_inline else [drive.start(deeds.hang if kind.can_kill else deeds.say_and_wait) for _ in range(2)]
+    )
     for attempt in busy:
         drive.wait_for_report(attempt)
     queued = [drive.start(deeds.nothing) for _ in range(10)]

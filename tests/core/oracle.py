@@ -243,7 +243,7 @@ class Oracle:
             held = sum(other.task.resources.get(name, 0) for other in others)
             if mine and mine + held + amount > self.resources[name]:
                 found.append(f"amount of {name}")
-        return found
+        return list(dict.fromkeys(found))
 
     def is_poisoned(self, one: One) -> list[str]:
         """Return the culprits that left something insane which the task needs."""
@@ -266,8 +266,9 @@ class Oracle:
             one.refused = self.refusals
 
     def start(self, one: One) -> None:
-        """Let it run; count whom it has overtaken."""
+        """Let it run; count whom it has overtaken, and note on what."""
         one.state, one.occupies = "running", True
+        self.overtaken: list[tuple[One, Any]] = []
         for waiting in self.all:
             if waiting.refused is None or waiting is one or waiting.task.priority > one.task.priority:
                 continue
@@ -277,6 +278,7 @@ class Oracle:
             waiting.overtakes += bool(things)
             if one.refused is None:
                 for thing in things:
+                    self.overtaken.append((waiting, thing))
                     waiting.overtaken_on[thing] = waiting.overtaken_on.get(thing, 0) + 1
         self.forget_wait(one)
 
@@ -284,19 +286,19 @@ class Oracle:
     def forget_wait(one: One) -> None:
         one.refused, one.overtakes, one.overtaken_on = None, 0, {}
 
-    def oldest_too_late(self, limit: int) -> list[One]:
-        """Return the tasks that were overtaken too often on one thing, and that nobody like them waits longer for."""
+    def too_late(self, limit: int) -> list[One]:
+        """Return the tasks that the last start overtook, too often on one thing, and that nobody like them is before."""
         waiting = [one for one in self.all if one.refused is not None]
         return [
             one
-            for one in waiting
-            if any(
-                count >= limit and thing not in {"places", "other"}
-                and not any(
-                    other.refused < one.refused and other.task.priority == one.task.priority and wants(other, thing) == wants(one, thing)  # type: ignore[operator]
-                    for other in waiting
-                )
-                for thing, count in one.overtaken_on.items()
+            for one, thing in self.overtaken
+            if one.overtaken_on[thing] >= limit
+            and thing not in {"places", "other"}
+            and not any(
+                other.refused < one.refused  # type: ignore[operator]
+                and other.task.priority == one.task.priority
+                and wants(other, thing) == wants(one, thing)
+                for other in waiting
             )
         ]
 

@@ -25,7 +25,7 @@ def snapshot(planner: Planner) -> dict[str, Any]:
         "dormant": told(graph.dormant),
         "cleanups": told(graph.cleanups),
         "junctions": len(graph._junctions),
-        "numbers": dict(graph._numbers),
+        "numbers": {base: number for base, number in graph._numbers.items() if number > 1},
         "counts": (graph.count, planner.unfinished, planner.running, planner._holds, planner._draining),
         "unfreed": sorted(told(planner._unfreed)),
         "barrier": planner._barrier and planner._barrier.path,

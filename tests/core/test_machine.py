@@ -16,7 +16,7 @@ from pexen.core.node import State
 from pexen.core.planner import Planner
 from pexen.errors import DefinitionError, InternalError
 from pexen.testing import strategies
-from tests.core.oracle import One, Oracle, Refused, words
+from tests.core.oracle import FINAL, One, Oracle, Refused, words
 from tests.core.snapshot import snapshot
 
 LIMIT = 2
@@ -59,6 +59,9 @@ class PlannerMachine(RuleBasedStateMachine):
         held = self.planner._barrier
         return None if held is None else self.model.at(held.path)
 
+    def waits(self):
+        return [(n, n.task.meta, n.waiting.first, n.waiting.thing and n.waiting.thing.name, n.waiting.offered and n.waiting.offered.name) for n in self.planner._nodes.values() if n.waiting]
+
     # -- verbs ----------------------------------------------------------------------------------------------------
 
     @initialize(data=st.data())
@@ -98,16 +101,17 @@ class PlannerMachine(RuleBasedStateMachine):
         quiet = model.is_quiet()
         task = self.planner.next(pool, ahead=ahead)
         fallen = self.planner.take_fallen()
-        self.fell_for_poison(fallen, ready)
+        self.fell_for_poison(fallen)
         if quiet:
             self.fell_asleep(fallen)
+        if fallen:  # some that waited for the end of those may be ready now
             ready, may = model.ready(pool), model.startable(pool)
         if barrier is not None and barrier.state == "waiting":
             may = [one for one in may if one is barrier or not model.delays(one, barrier)]
         self.take_in(fallen)
         if task is None:
             if not ahead:
-                assert not may, f"{may} may start"
+                assert not may, f"{self.planner.explain(may[0].task)} but it may start beside {self.model.occupants()}, {barrier}, {self.waits()}"
                 if not alone and not held_back:
                     for one in ready:
                         if one.state == "waiting":
@@ -115,7 +119,7 @@ class PlannerMachine(RuleBasedStateMachine):
             self.was_barrier = barrier and barrier.path
             return
         started = model.at(task.path)
-        assert started in may, f"{started} may not start, only {may} may"
+        assert started in may, f"{started} may not start, only {may} may, {barrier}, {self.model.occupants()}, {self.waits()}"
         assert started is may[0] or ahead or (started is barrier and held_back), f"{may[0]} is better than {started}"
         if ahead:
             assert not started.takes, f"{started} was handed out ahead of time"
@@ -126,28 +130,28 @@ class PlannerMachine(RuleBasedStateMachine):
         self.was_barrier = barrier and barrier.path
         self.is_fair(barrier)
 
-    def fell_for_poison(self, fallen, ready) -> None:
-        gone = {one.task.path for one in fallen}
-        for one in ready:
-            if one.path in gone and self.model.is_poisoned(one):
+    def fell_for_poison(self, fallen) -> None:
+        """Who needs what is not sane may leave when it is looked at, and then what requires it."""
+        for one in [self.model.at(fell.task.path) for fell in fallen if "not sane" in fell.reason]:
+            if self.model.is_ready(one) and self.model.is_poisoned(one):
                 self.model.drop(one, "skipped")
-        self.model.doomed()
+                self.model.doomed()
 
     def fell_asleep(self, fallen) -> None:
         """When nothing can happen any more, lazy tasks that others wait for the end of leave."""
-        gone = {one.task.path for one in fallen if "(lazy)" in one.reason}
-        for one in self.model.all:
-            if one.path in gone and one.asleep and one.state == "waiting":
+        for one in [self.model.at(fell.task.path) for fell in fallen if "(lazy)" in fell.reason]:
+            if one.state == "waiting":
+                assert one.asleep
                 assert any(one in other.after for other in self.model.all)
                 self.model.drop(one, "skipped")
-        self.model.doomed()
+                self.model.doomed()
 
     def is_fair(self, before: One | None) -> None:
         """A barrier comes after enough overtakes, and then at once for the one that has waited longest."""
         barrier = self.barrier()
-        late = self.model.oldest_too_late(LIMIT)
+        late = self.model.too_late(LIMIT)
         if before is None and late:
-            assert barrier is not None, f"{late} waited too long"
+            assert barrier is not None, f"{late} waited too long: {late[0].overtaken_on}"
         if barrier is not None and barrier is not before:
             assert barrier.overtakes >= LIMIT, f"{barrier} became the barrier after {barrier.overtakes}"
 
@@ -162,7 +166,7 @@ class PlannerMachine(RuleBasedStateMachine):
         if poisons:
             self.model.poison += [(lock, one) for lock in one.task.claims]
             fallen = self.planner.poison(one.task)
-            self.fell_for_poison(fallen, [one for one in self.model.all if self.model.is_ready(one)])
+            self.fell_for_poison(fallen)
             self.take_in(fallen)
         fallen = self.planner.finish(one.task, success=success)
         self.left.append(one.path)
@@ -332,8 +336,10 @@ class PlannerMachine(RuleBasedStateMachine):
                 self.planner.free(one.task)
                 self.model.free(one)
         assert not self.planner.is_stuck(), [str(self.planner.explain(one.task)) for one in self.model.all]
-        assert self.model.is_over()
-        assert self.planner.is_over()
+        assert self.model.is_over(), [one for one in self.model.all if one.state not in FINAL]
+        assert self.planner.is_over(), [
+            str(self.planner.explain(one.task)) for one in self.model.all if not self.planner.is_final(one.task)
+        ]
         self.take_in(self.planner.take_fallen())
         assert sorted(self.left) == sorted(one.path for one in self.model.all)
 

@@ -209,5 +209,3 @@ def test_backups_are_known_by_name():
     assert is_task_file("run.sh")
     assert is_task_file("no.sonar")
     assert not any(map(is_task_file, ("a~", "libc.so.6", "x.pexen.toml", "a\nb~")))
-
-

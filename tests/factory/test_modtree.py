@@ -65,7 +65,9 @@ def test_a_folder_inside_a_package_is_imported_as_part_of_it(tmp_path):
 
 
 def test_a_plain_folder_is_imported_by_its_own_name(tmp_path):
-    plant(tmp_path, {"plain/one.py": TASK.format("f"), "plain/sub/two.py": "from plain.one import f\n" + TASK.format("g")})
+    plant(
+        tmp_path, {"plain/one.py": TASK.format("f"), "plain/sub/two.py": "from plain.one import f\n" + TASK.format("g")}
+    )
     assert paths(ModTreeFactory(str(tmp_path / "plain"))()) == ["plain/one/f", "plain/sub/two/g"]
 
 

@@ -90,7 +90,9 @@ def test_a_fifo_put_in_the_place_of_a_file_hangs_nobody(tmp_path):
 
 
 def test_a_sidecar_is_metadata_and_nothing_else(tmp_path):
-    plant(tmp_path, {"x.pexen.toml": "tags = 'a'\ntimeout = '1m'\n", "y.pexen.toml": "tags='a'\n[tasks.z]\nrun='true'\n"})
+    plant(
+        tmp_path, {"x.pexen.toml": "tags = 'a'\ntimeout = '1m'\n", "y.pexen.toml": "tags='a'\n[tasks.z]\nrun='true'\n"}
+    )
     assert sidecar(str(tmp_path / "x.pexen.toml")) == {"tags": ("a",), "timeout": 60.0}
     with pytest.raises(DefinitionError, match="a sidecar defines no tasks") as caught:
         sidecar(str(tmp_path / "y.pexen.toml"))

@@ -89,6 +89,8 @@ def test_defaults_are_inherited_along_the_folders(tree):
                 defaults = dict(timeout=5, tags={"a"}, requires="db", resources={"cpu": 2})
                 @pexen.task(tags="own", timeout=None)
                 def f(db): pass
+                @pexen.task(requires=None, tags=None)
+                def free(): pass
             """,
             "a/x.sh": "# /// pexen\n# tags = ['x']\n# requires = 'more'\n# resources = {gpu = 1}\n# ///\n",
             "a/b/pexen.toml": "[defaults]\ntags = 'b'\n",
@@ -100,6 +102,7 @@ def test_defaults_are_inherited_along_the_folders(tree):
     assert found["z.sh"].tags == ("all",)
     assert found["a/f"].tags == ("all", "a", "own")
     assert found["a/f"].timeout is None
+    assert (found["a/f"].requires, found["a/free"].requires, found["a/free"].tags) == (("db",), (), ())
     assert found["a/x.sh"].tags == ("all", "a", "x")
     assert found["a/x.sh"].requires == ("db", "more")
     assert found["a/x.sh"].resources == {"cpu": 2, "gpu": 1}
@@ -170,7 +173,11 @@ def test_tool_pexen_configures_the_root_and_other_keys_belong_to_others(tree, wr
         ({"pexen.toml": "defaults = 3\n"}, "defaults must be a table", "pexen.toml:1"),
         ({"a/pexen.toml": "jobs = 3\n"}, "unknown key 'jobs'", "a/pexen.toml:1"),
         ({"a/pexen.toml": "ignroe = []\n"}, "did you mean 'ignore'", "a/pexen.toml:1"),
-        ({"pexenfile.py": "\ndefaults = dict(\n    timeout=3,\n    tgas='x')\n"}, "unknown metadata 'tgas'", "pexenfile.py:4"),
+        (
+            {"pexenfile.py": "\ndefaults = dict(\n    timeout=3,\n    tgas='x')\n"},
+            "unknown metadata 'tgas'",
+            "pexenfile.py:4",
+        ),
         ({"pexenfile.py": "defaults = {'timeout': 'soon'}\n"}, "timeout must be a duration", "pexenfile.py:1"),
         ({"pexenfile.py": "\ndefaults = 3\n"}, "defaults must be a dict", "pexenfile.py:2"),
         ({"pexenfile.py": "\ndefaults = {'args': [1]}\n"}, "'args' is never inherited", "pexenfile.py:2"),
@@ -285,7 +292,7 @@ def test_what_here_can_do(tree, tmp_path):
         ("day", "date", "2025-01-01", "which day"),
         ("mode", "Mode", "FAST", ""),
     ]
-    assert params.asked["day"].where == f"{folder}/pexenfile.py:17"
+    assert params.asked["day"].where == f"{folder}/pexenfile.py:18"
 
 
 def test_unknown_parameters_are_refused_after_collecting(tree, wrong):
@@ -375,7 +382,22 @@ def test_two_trees_in_one_process(tmp_path):
 
 
 def test_module_names_of_different_folders_differ():
-    names = ["a", "a-b", "a_b", "a.b", "a_x2d_b", "_x", "__x", "x_x", "1a", "_x31_a", "pexenfile", "_x70_exenfile", "é", "a b"]
+    names = [
+        "a",
+        "a-b",
+        "a_b",
+        "a.b",
+        "a_x2d_b",
+        "_x",
+        "__x",
+        "x_x",
+        "1a",
+        "_x31_a",
+        "pexenfile",
+        "_x70_exenfile",
+        "é",
+        "a b",
+    ]
     names += ["\udcff", "_xdcff_", "é".encode().decode("latin-1")]
     made = [here._component(name) for name in names]
     assert len(set(made)) == len(names)

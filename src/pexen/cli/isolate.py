@@ -16,9 +16,7 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from importlib import import_module
 
@@ -40,6 +38,8 @@ def isolate(function: str, argument: str, limit: float) -> str:
 
     Raises `TimeoutError` after ``limit`` seconds, and `PexenError` when the child ends without an answer.
     """
+    import tempfile  # most command lines never get here
+
     with tempfile.TemporaryDirectory(prefix="pexen-collect-") as folder:
         with open(f"{folder}/request", "w", encoding="ascii") as file:
             json.dump({"path": sys.path, "function": function, "argument": argument}, file)
@@ -66,6 +66,8 @@ def answer(folder: str, function: str, argument: str) -> None:
 
 def _run(folder: str, limit: float) -> str:
     """Start the child, wait for it, end whatever it started; return how it ended, in words."""
+    import subprocess
+
     child = subprocess.Popen(  # noqa: S603 - our own interpreter
         [sys.executable, "-P", "-c", _START, folder],
         env={**os.environ, _MARK: folder},

@@ -12,8 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pexen.cli.isolate import isolate
 from pexen.errors import DefinitionError, nearest
@@ -35,8 +34,7 @@ _KIND = re.compile(r"([a-z]+):(?!:)(.+)", re.DOTALL)
 KINDS = ("fs", "module", "tree")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where tasks come from: ``kind`` of `KINDS`, ``what`` (a folder, or a module's name), and as it is typed."""
 
     kind: str
@@ -44,8 +42,7 @@ class Source:
     typed: str
 
 
-@dataclass(slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """What a command line is about: the tasks ``collected`` from ``sources``, and which of them are selected."""
 
     root: str
@@ -55,7 +52,7 @@ class Chosen:
     where: Mapping[str, str]
     params: Params
     start: str
-    extra: list[str] = field(default_factory=list)
+    extra: Sequence[str] = ()
 
     @property
     def tasks(self) -> list[Task]:
@@ -83,7 +80,8 @@ class Chosen:
     @property
     def title(self) -> str:
         """What people call it."""
-        return " ".join(dict.fromkeys(source.typed for source in self.sources))
+        titles = (os.path.basename(source.what) if source.typed == "." else source.typed for source in self.sources)
+        return " ".join(dict.fromkeys(titles)) or "/"
 
     def shown(self, file: str) -> str:
         """Return a file's path as one would type it where this command was typed."""
@@ -95,8 +93,7 @@ class Chosen:
         return " ".join(quoted(word) for word in words)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What the command line says about which tasks."""
 
     words: Sequence[str] = ()

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pexen.core.locks import IS, IX, Lock, Resource, S, Thing, World, X
-from pexen.core.node import Junction, Node, State
+from pexen.core.locks import IS, IX, SIX, Lock, Resource, S, Thing, World, X
+from pexen.core.node import FINAL, Junction, Node, State
 from pexen.core.ready import ReadyQueue
 from pexen.errors import DefinitionError, nearest
 from pexen.model.call import EXECUTE, PLAIN, call_of
@@ -73,10 +73,11 @@ class Graph:
         """How many tasks were ever admitted: the next order of addition."""
         return self._count
 
-    def free_path(self, task: Task) -> str:
-        """Return a path from the callable's name, numbered where it repeats."""
+    def free_path(self, task: Task, before: list[tuple[str, int]]) -> str:
+        """Return a path from the callable's name, numbered where it repeats; note in ``before`` how to undo that."""
         base = default_name(task.callable)
         path, number = base, self._numbers.get(base, 1)
+        before.append((base, number))
         while path in self.nodes:
             number += 1
             path = f"{base}#{number}"
@@ -122,7 +123,7 @@ class Graph:
     def _strengthen(wanted: dict[Thing, float], lock: Lock, mode: int) -> None:
         before = wanted.get(lock)
         if before is not None and {before, mode} == {IX, S}:
-            mode = X  # the only pair of which neither covers the other
+            mode = SIX  # the only pair of which neither covers the other
         wanted[lock] = mode if before is None else max(before, mode)
 
     def _lock(self, name: Name | tuple[str, TreeLock]) -> Lock:
@@ -148,12 +149,6 @@ class Graph:
             raise DefinitionError(f"{task.path} needs {amount:g} of {name!r}, which comes in named units")
         return resource
 
-    def junction(self, key: Hashable, members: Sequence[Node], told: str) -> Junction:
-        """Return the junction for "all of these", made once for each list of providers."""
-        known = self._junctions.get(key)
-        if known is None:
-            known = self._junctions[key] = Junction(members, any=False, told=told)
-        return known
 
 
 class Batch:
@@ -168,6 +163,7 @@ class Batch:
         self.dormant: list[Node] = []
         self._durations = durations
         self._named: list[Task] = []
+        self._numbers: list[tuple[str, int]] = []
         self._junction_keys: list[Hashable] = []
         self._edges: list[tuple[Node | Junction, Node | Junction]] = []
         self._after: dict[Node, tuple[Node, ...]] = {}
@@ -182,7 +178,7 @@ class Batch:
         for task in tasks:
             path = task.path
             if path is None:
-                path = task.path = graph.free_path(task)
+                path = task.path = graph.free_path(task, self._numbers)
                 self._named.append(task)
             elif path in items:
                 raise DefinitionError(
@@ -307,13 +303,17 @@ class Batch:
             raise self._unknown(node, item, "requires")
         if node in known:
             raise self._itself(node, item)
-        key = (id(known), len(known))
-        before = graph._junctions.get(key)  # noqa: SLF001 - a batch is the graph's other half
-        if before is None:
-            before = graph.junction(key, known, shown(item))
+        return self._junction((id(known), len(known)), known, shown(item), any=False)
+
+    def _junction(self, key: Hashable, members: Sequence[Node | Junction], told: str, *, any: bool) -> Junction:  # noqa: A002
+        """Return the junction for these members, made once: it keeps alive what the key has the id of."""
+        made = self.graph._junctions  # noqa: SLF001 - a batch is the graph's other half
+        known = made.get(key)
+        if known is None:
+            known = made[key] = Junction(members, any=any, told=told)
             self._junction_keys.append(key)
-            self.junctions.append(before)
-        return before
+            self.junctions.append(known)
+        return known
 
     def _providers(self, node: Node, item: Any) -> Sequence[Node]:
         """Return the providers for a name, a path, a task or a function."""
@@ -335,12 +335,10 @@ class Batch:
     def _any(self, node: Node, item: AnyOf) -> Junction:
         """Return a junction met by the first success; one name means its providers."""
         members: list[Node | Junction] = [self._one(node, part) for part in item.alternatives]
-        if len(members) == 1 and isinstance(members[0], Junction) and not members[0].any:
-            members = list(members[0].members)
-            members.sort(key=lambda member: -member.task.preference if isinstance(member, Node) else 0)
-        junction = Junction(members, any=True, told=shown(item))
-        self.junctions.append(junction)
-        return junction
+        only = members[0] if len(members) == 1 and not isinstance(item.alternatives[0], AllOf) else None
+        if isinstance(only, Junction) and not only.any:
+            members = list(only.members)
+        return self._junction(("any", *map(id, members)), members, shown(item), any=True)
 
     def _follow(self, node: Node, after: tuple[Any, ...]) -> None:
         """Let a node wait for the final status of others."""
@@ -451,7 +449,7 @@ class Batch:
 
     def _cycle(self, left: set[Node | Junction]) -> DefinitionError:
         """Walk backwards inside what is left until a task comes round again."""
-        item = min(left, key=lambda one: (one.order, isinstance(one, Junction)))
+        item: Node | Junction = min((one for one in left if isinstance(one, Node)), key=lambda one: one.order)
         seen: dict[Node | Junction, int] = {}
         walk: list[Node | Junction] = []
         while item not in seen:
@@ -476,7 +474,7 @@ class Batch:
             provider.dependants.append(dependant)
         for node, providers in self._after.items():
             for provider in providers:
-                if provider.state in _PENDING:
+                if provider.state not in FINAL:
                     node.missing += 1
                     graph.followers.setdefault(provider, []).append(node)
         graph.after.update(self._after)
@@ -486,12 +484,12 @@ class Batch:
     def undo(self) -> None:
         """Forget everything the batch has entered."""
         graph = self.graph
-        for task in self._named:
-            task.path = None
         names: list[Any] = [name for node in self.nodes for name in node.task.provides]
         graph.scopes.forget(self.nodes, [*names, *(id(node.task.callable) for node in self.nodes)])
         for key in self._junction_keys:
             graph._junctions.pop(key, None)  # noqa: SLF001 - a batch is the graph's other half
+        for base, number in reversed(self._numbers):
+            graph._numbers[base] = number  # noqa: SLF001
         for task in self._named:
             task.path = None
 

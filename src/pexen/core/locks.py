@@ -1,19 +1,23 @@
 """Locks and resources: things of which a task takes what it needs, all at once, when it starts.
 
-*Locks* have four modes after J. Gray, "Granularity of Locks in a Shared Data Base" (1975): a task that claims a place in
-a tree takes X there and an intention (IX) on every place above; one that uses it takes S and IS. Plain claims and uses
-are X and S on a lock without a tree. Whether a mode can be granted is one ``and`` of two bit masks.
+*Locks* have five modes after J. Gray, "Granularity of Locks in a Shared Data Base" (1975): a task that claims a place in
+a tree takes X there and an intention (IX) on every place above; one that uses it takes S and IS; one that uses a place
+and claims another below it, SIX. Plain claims and uses are X and S on a lock without a tree. Whether a mode can be
+granted is one ``and`` of two bit masks.
 
 *Resources* are amounts, or named units of which the task is told the ones it got (the first free ones).
 
 A task that is refused is *parked* in the queue of the first thing it lacks. When something of a thing is given back, the
-best parked task that now fits is *offered* it: it goes back to the ready queue, and when it then starts, or is refused
-something else, the thing is offered to the next. So each release costs O(kinds of want x log waiting), nothing is
+best parked task of each pool that now fits is *offered* it: it goes back to the ready queue, and when it then starts, or
+is refused something, the thing is offered to the next. So each release costs O(kinds of want x log waiting), nothing is
 rescanned, and no task sleeps while what it lacks is free.
 
-*Fairness.* Each grant to a task that came later, or has lower priority, counts as an overtake of the task that has been
-parked longest, if the two conflict. After `OVERTAKES` of them that task is the *barrier*: until it has started, nothing
-that conflicts with it is granted. One barrier at a time, oldest first.
+*Fairness.* From its first refusal on, a task stands in a *line* of each thing it needs, with those of equal priority that
+want as much of it. A start is an overtake of the first in a line if the two conflict, the one that starts has no better
+priority, and it was refused later or never. After `OVERTAKES` of them on one thing the first in line is the *barrier*:
+until it has started, nothing that conflicts with it is granted. One barrier at a time, oldest first. Each start costs
+O(lines of the things it takes): kinds of want x priorities among those who wait. What is not pretty: the start of a task
+that runs ``alone`` counts only against others that want to.
 """
 
 from __future__ import annotations
@@ -24,31 +28,58 @@ from typing import TYPE_CHECKING
 from pexen.core.ready import ReadyQueue
 
 if TYPE_CHECKING:
-    from pexen.core.node import Node
+    from pexen.core.node import Node, Waiting
+    from pexen.core.ready import Entry
 
 OVERTAKES = 64
 """Conflicting starts that a waiting task tolerates."""
 
-IS, IX, S, X = range(4)
-CONFLICTS = (1 << X, 1 << S | 1 << X, 1 << IX | 1 << X, 1 << IS | 1 << IX | 1 << S | 1 << X)
+IS, IX, S, SIX, X = range(5)
+CONFLICTS = (
+    1 << X,
+    1 << S | 1 << SIX | 1 << X,
+    1 << IX | 1 << SIX | 1 << X,
+    1 << IX | 1 << S | 1 << SIX | 1 << X,
+    1 << IS | 1 << IX | 1 << S | 1 << SIX | 1 << X,
+)
 """For each mode the bits of the modes it cannot share the lock with."""
 
 
-class Thing:
-    """What locks and resources have in common: who waits, and whose turn it is."""
+class Line:
+    """Those of one priority that want a thing alike, in the order of their first refusals, and who overtook them.
 
-    __slots__ = ("barrier", "barrier_want", "grants", "holders", "name", "oldest", "parked", "poisoned", "waiting")
+    ``fresh`` counts starts of tasks never refused, which overtake everybody here; ``later`` those of tasks refused later
+    than ``first``, since that is the first. An entry has the value of ``fresh`` when the node came; it is dead when the
+    node does not wait any more, or waits anew.
+    """
+
+    __slots__ = ("first", "fresh", "later", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[Node, Waiting, int]] = deque()
+        self.fresh = 0
+        self.later = 0
+        self.first: Waiting | None = None
+
+
+class Thing:
+    """What locks and resources have in common: who waits, and whose turn it is.
+
+    ``waiting`` has a queue for each amount (or mode) and pool, ``lines`` one for each priority and amount.
+    """
+
+    __slots__ = ("barrier", "barrier_want", "holders", "lines", "name", "parked", "poisoned", "waiting")
+    kind: str
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.holders: dict[Node, float] = {}
-        self.waiting: dict[float, ReadyQueue] = {}
+        self.waiting: dict[tuple[float, ReadyQueue], ReadyQueue] = {}
         self.parked = 0
-        self.oldest: deque[Node] = deque()
-        self.grants = 0
+        self.lines: dict[tuple[float, float], Line] = {}
         self.barrier: Node | None = None
         self.barrier_want: float = 0
-        self.poisoned: Node | None = None
+        self.poisoned: dict[float, Node] | None = None
 
     def is_open(self) -> bool:
         """Tell whether there is anything left that a parked task could be granted."""
@@ -61,6 +92,10 @@ class Thing:
     def conflicts(self, want: float, other: float) -> bool:
         """Tell whether granting ``want`` could delay somebody who waits for ``other``."""
         raise NotImplementedError
+
+    def culprit(self, want: float) -> Node | None:
+        """Return who left something insane that a task which wants this much would need."""
+        return None
 
     def take(self, node: Node, want: float) -> None:
         """Grant it; `fits` has said yes."""
@@ -79,31 +114,32 @@ class Thing:
 
     def park(self, node: Node, want: float) -> None:
         """Enter a node that waits here."""
-        queue = self.waiting.get(want)
+        kind = (want, node.queue)
+        queue = self.waiting.get(kind)
         if queue is None:
-            queue = self.waiting[want] = ReadyQueue()
+            queue = self.waiting[kind] = ReadyQueue()
         queue.push((node.priority, -node.weight, node.order, node))
-        self.oldest.append(node)
         self.parked += 1
 
     def unpark(self, node: Node) -> None:
         """Forget a node that waited here; its entries in the queues are dropped when they come up."""
         waiting = node.waiting
         assert waiting is not None  # noqa: S101 - for the type checker
-        waiting.overtaken += self.grants - waiting.since
         waiting.thing = None
         self.parked -= 1
-        if not self.parked:
-            self.oldest.clear()
 
     def is_parked(self, node: Node) -> bool:
         """Tell whether a node waits here."""
         return node.waiting is not None and node.waiting.thing is self
 
-    def grantable(self) -> ReadyQueue | None:
-        """Return the queue whose first node could be granted what it wants now, the best of them."""
-        found, best = None, None
-        for want, queue in self.waiting.items():
+    def grantable(self, pool: ReadyQueue | None = None) -> list[ReadyQueue]:
+        """Return queues whose first node could be granted what it wants now: the best for each pool, or for one."""
+        best: dict[ReadyQueue, tuple[Entry, ReadyQueue]] = {}
+        empty = []
+        for kind, queue in self.waiting.items():
+            want, home = kind
+            if pool is not None and home is not pool:
+                continue
             entry = queue.first()
             while entry is not None:
                 waiting = entry[3].waiting
@@ -111,54 +147,74 @@ class Thing:
                     break
                 queue.pop()  # it left, or waits elsewhere
                 entry = queue.first()
-            if entry is not None and (best is None or entry < best) and self.admits(entry[3], want):
-                found, best = queue, entry
-        return found
+            if entry is None:
+                empty.append(kind)
+            elif (home not in best or entry < best[home][0]) and self.admits(entry[3], want):
+                best[home] = entry, queue
+        for kind in empty:
+            del self.waiting[kind]
+        return [queue for _, queue in best.values()]
 
-    def offer(self) -> None:
-        """Bring the best parked task that now fits back to its ready queue."""
-        queue = self.grantable()
-        if queue is None:
-            return
-        entry = queue.pop()
+    def offer(self, pool: ReadyQueue | None = None) -> None:
+        """Bring the best parked task that now fits back to its ready queue: one for each pool, or for one."""
+        barrier = self.barrier
+        if barrier is not None and self.is_parked(barrier) and self.fits(self.barrier_want):
+            self._hand(barrier.key())  # whoever stands before it in its queue is not admitted
+        if self.parked:
+            for queue in self.grantable(pool):
+                self._hand(queue.pop())
+
+    def _hand(self, entry: Entry) -> None:
         node = entry[3]
         waiting = node.waiting
         assert waiting is not None  # noqa: S101 - for the type checker
-        waiting.overtaken += self.grants - waiting.since
         waiting.thing, waiting.offered = None, self
         self.parked -= 1
-        if not self.parked:
-            self.oldest.clear()
         node.queue.push(entry)
 
-    def overtook(self, node: Node, want: float) -> Node | None:
-        """Count a grant against those who wait; return one who has been overtaken too often."""
-        queue = self.oldest
-        while queue:
-            first = queue[0]
-            waiting = first.waiting
-            if waiting is not None and waiting.thing is self:
-                break
-            queue.popleft()
-        else:
-            return None
-        mine = node.waiting
-        if (mine is not None and mine.first < waiting.first) or node.priority < first.priority:
-            return None  # it came first, or may go first
-        if not self.conflicts(want, waiting.want):
-            return None
-        self.grants += 1
-        return first if waiting.overtaken + self.grants - waiting.since >= OVERTAKES else None
+    def line_up(self, node: Node, waiting: Waiting, want: float) -> None:
+        """Count from now on who overtakes a node here."""
+        kind = (node.priority, want)
+        line = self.lines.get(kind)
+        if line is None:
+            line = self.lines[kind] = Line()
+        line.queue.append((node, waiting, line.fresh))
+
+    def overtaken(self, node: Node, want: float) -> Node | None:
+        """Count a start that is about to take this much; return who was overtaken too often, the oldest of them."""
+        late, mine, empty = None, node.waiting, []
+        for kind, line in self.lines.items():
+            queue = line.queue
+            while queue and queue[0][0].waiting is not queue[0][1]:
+                queue.popleft()
+            if not queue:
+                empty.append(kind)
+                continue
+            first, waiting, since = queue[0]
+            if first is node or kind[0] > node.priority or not self.conflicts(want, kind[1]):
+                continue
+            if line.first is not waiting:
+                line.first, line.later = waiting, 0
+            if mine is None:
+                line.fresh += 1
+            elif mine.first > waiting.first:
+                line.later += 1
+            if line.fresh - since + line.later >= OVERTAKES and (late is None or waiting.first < late.waiting.first):  # type: ignore[union-attr]
+                late = first
+        for kind in empty:
+            del self.lines[kind]
+        return late
 
 
 class Lock(Thing):
-    """A lock with the modes `IS`, `IX`, `S`, `X`."""
+    """A lock with the modes `IS`, `IX`, `S`, `SIX`, `X`."""
 
     __slots__ = ("counts", "mask")
+    kind = "lock"
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.counts = [0, 0, 0, 0]
+        self.counts = [0] * len(CONFLICTS)
         self.mask = 0
 
     def is_open(self) -> bool:
@@ -179,6 +235,20 @@ class Lock(Thing):
         """Tell whether the modes exclude each other."""
         return bool(CONFLICTS[other] >> want & 1)  # type: ignore[call-overload, operator]
 
+    def poison(self, node: Node) -> None:
+        """Note that what a node claims here, or below, is not sane any more."""
+        mode = self.holders[node]
+        if mode in {IX, SIX, X}:
+            self.poisoned = self.poisoned or {}
+            self.poisoned.setdefault(IX if mode == SIX else mode, node)
+
+    def culprit(self, want: float) -> Node | None:
+        """Return who left something insane that a task with this mode would need."""
+        for mode, node in (self.poisoned or {}).items():
+            if self.conflicts(want, mode):
+                return node
+        return None
+
     def take(self, node: Node, want: float) -> None:
         """Hold the lock in this mode."""
         self.holders[node] = want
@@ -196,7 +266,8 @@ class Lock(Thing):
 class Resource(Thing):
     """An amount, or named units."""
 
-    __slots__ = ("free", "given", "names", "total", "units")
+    __slots__ = ("free", "given", "names", "slack", "total", "units")
+    kind = "resource"
 
     def __init__(self, name: str, total: float | list[str] | tuple[str, ...]) -> None:
         super().__init__(name)
@@ -204,19 +275,20 @@ class Resource(Thing):
         self.units: list[str] = list(self.names)
         self.total: float = total if isinstance(total, int | float) else len(total)
         self.free = self.total
+        self.slack = self.total * 1e-9  # three times 0.1 fit into 0.3
         self.given: dict[Node, tuple[str, ...]] = {}
 
     def is_open(self) -> bool:
         """Tell whether anything is left."""
-        return self.free > 0
+        return self.free > self.slack
 
     def fits(self, want: float) -> bool:
         """Tell whether this much is left."""
-        return want <= self.free
+        return want - self.free <= self.slack
 
     def conflicts(self, want: float, other: float) -> bool:
-        """Tell whether too little would be left for ``other``, were everything else given back."""
-        return want + other > self.total or self.free - want < other
+        """Tell whether too little would be left for ``other``."""
+        return other - (self.free - want) > self.slack
 
     def take(self, node: Node, want: float) -> None:
         """Hand out this much."""
@@ -236,13 +308,17 @@ class Resource(Thing):
 
 
 class World(Lock):
-    """The lock behind ``alone``: every running task uses it, without the cost of saying so."""
+    """The lock behind ``alone``: every running task uses it, without the cost of saying so.
 
-    __slots__ = ("running",)
+    ``kept`` is the barrier, also one that does not want to run alone: who does conflicts with everybody.
+    """
+
+    __slots__ = ("kept", "running")
 
     def __init__(self) -> None:
         super().__init__("the whole run")
         self.running = 0
+        self.kept: Node | None = None
 
     def fits(self, want: float) -> bool:
         """Tell whether nothing runs."""
@@ -250,4 +326,4 @@ class World(Lock):
 
     def admits(self, node: Node, want: float) -> bool:
         """Tell whether nothing runs, and nobody else has waited longer for that."""
-        return self.fits(want) and self.barrier in {None, node}
+        return self.fits(want) and (self.kept is None or self.kept is node)

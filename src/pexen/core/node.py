@@ -19,7 +19,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from pexen.core.locks import Thing
     from pexen.core.ready import Entry, ReadyQueue
@@ -58,18 +58,16 @@ UNSTARTED = frozenset({State.BLOCKED, State.READY})
 class Waiting:
     """What is known of a task since it was first refused something: for fairness, and to offer things again.
 
-    ``thing`` is where it is parked now (None: it is back in the ready queue), ``since`` the thing's grants when it came,
-    ``overtaken`` the overtakes before that, ``offered`` the thing whose release brought it back to the ready queue.
+    ``first`` counts first refusals. ``thing`` is where it is parked now (None: it is back in the ready queue), for want of
+    ``want``; ``offered`` the thing whose release brought it back to the ready queue.
     """
 
-    __slots__ = ("first", "offered", "overtaken", "since", "thing", "want")
+    __slots__ = ("first", "offered", "thing", "want")
 
     def __init__(self, first: int, thing: Thing, want: float) -> None:
         self.first = first
         self.thing: Thing | None = thing
         self.want = want
-        self.since = thing.grants
-        self.overtaken = 0
         self.offered: Thing | None = None
 
 
@@ -108,6 +106,10 @@ class Node:
         """Return the place in a ready queue: best first, unique by order of addition."""
         return (self.priority, -self.weight, self.order, self)
 
+    def __lt__(self, other: Node) -> bool:
+        """Let two entries of one node, of which one is dead, meet in a queue."""
+        return False
+
     def __repr__(self) -> str:
         """Show path and state."""
         return f"<Node {self.task.path} {self.state.name}>"
@@ -117,13 +119,17 @@ class Junction:
     """A requirement with several providers: met when all of them succeeded, or with ``any``, when one has.
 
     It stands between P providers and C dependants, so that they cost P + C edges and not P x C. ``members`` are in
-    order of addition, or of choice; ``chosen`` is the member that met an ``any``.
+    order of addition, or of choice; ``chosen`` is the member that met an ``any``. ``wanted`` tells that somebody awake
+    waits for it, so that lazy members are woken. ``found`` is the list it was made from: its id is the junction's key.
     """
 
-    __slots__ = ("any", "chosen", "culprit", "dependants", "members", "missing", "order", "state", "told", "weight")
+    __slots__ = (
+        "any", "chosen", "dependants", "found", "members", "missing", "order", "state", "told", "wanted", "weight",
+    )  # fmt: skip
 
-    def __init__(self, members: Iterable[Node | Junction], *, any: bool, told: str) -> None:  # noqa: A002
+    def __init__(self, members: Sequence[Node | Junction], *, any: bool, told: str) -> None:  # noqa: A002
         self.members = tuple(members)
+        self.found = members
         self.any = any
         self.told = told
         last = max(member.order for member in self.members)
@@ -133,8 +139,8 @@ class Junction:
         self.missing = 0
         self.dependants: list[Node | Junction] | None = []
         self.state = State.BLOCKED
-        self.chosen: Node | None = None
-        self.culprit: Node | None = None
+        self.chosen: Node | Junction | None = None
+        self.wanted = False
 
     def nodes(self) -> list[Node]:
         """Return the tasks behind it."""

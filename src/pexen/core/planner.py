@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pexen.core.graph import DEFAULT_POOL, Graph, shown
-from pexen.core.locks import Lock, Resource, S, Thing, X
+from pexen.core.locks import Lock, Resource, S, Thing
 from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State, Waiting
 from pexen.errors import InternalError
 
 if TYPE_CHECKING:
     from pexen.core.graph import Batch
-    from pexen.core.ready import Entry
+    from pexen.core.ready import Entry, ReadyQueue
     from pexen.model.task import Task
 
 BLOCKED, READY, RUNNING, UP, DONE = State.BLOCKED, State.READY, State.RUNNING, State.UP, State.DONE
@@ -74,6 +74,8 @@ class Planner:
         self._unfreed: set[Node] = set()
         self._waited = 0
         self._draining = False
+        self._spares_cleanups = True
+        self._reasons: dict[Node | Junction, str] = {}
         self._holds = 0
         self.unfinished = 0
         self.running = 0
@@ -99,10 +101,10 @@ class Planner:
             for queue in self._queues.values():
                 queue.extend(fresh.get(id(queue), []))
         self._settle(batch)
+        if self._draining:
+            self._cancel(batch.nodes, "the run is ending", spare_cleanups=self._spares_cleanups)
         if self._graph.dormant:
             self._demand_for(batch.nodes)
-        if self._draining:
-            self._cancel(batch.nodes, "the run is ending", spare_cleanups=True)
         return self.take_fallen()
 
     def next(self, pool: str = DEFAULT_POOL, *, ahead: bool = False) -> Task | None:
@@ -120,8 +122,13 @@ class Planner:
             if node.state is not READY or (node.waiting is not None and node.waiting.thing is not None):
                 queue.pop()  # cancelled, or parked, since it came here
                 continue
-            if (world.mask or world.barrier is not None) and node is not world.barrier:
-                return None
+            if world.mask or (world.barrier is not None and node is not world.barrier):
+                awaited = None if ahead else self._awaited(queue)
+                if awaited is None:
+                    return None
+                if self._take(awaited, awaited.needs or ()):
+                    return awaited.task
+                continue
             if needs is None:
                 if heap:
                     queue.pop()
@@ -130,14 +137,16 @@ class Planner:
                 node.state = RUNNING
                 self.running += 1
                 world.running += 1
-                if world.parked:
-                    self._count(world, node, S)
+                if world.lines:
+                    self._raise_barrier(world.overtaken(node, S))
                 return node.task
             if ahead:
                 return None
             queue.pop()
             if self._take(node, needs):
                 return node.task
+        if self._graph.dormant and not self.running and self._give_up_sleepers():
+            return self.next(pool, ahead=ahead)
         return None
 
     def provide(self, task: Task) -> None:
@@ -163,7 +172,8 @@ class Planner:
                 self._succeed(node)
         else:
             node.state = State.FAILED
-            self._doom([(node, f"{node.path} {status}")])
+            reason = self._reasons[node] = f"{node.path} {status}"
+            self._doom([(node, reason)])
         if self._graph.followers:
             self._let_followers(node)
         if node.needs is None:
@@ -173,27 +183,26 @@ class Planner:
         return self.take_fallen() if self.fallen else ()
 
     def free(self, task: Task) -> None:
-        """Note that the task's process tree is proven gone: release what it held."""
+        """Note that the process tree of a task that has ended is proven gone: release what it held."""
         node = self._nodes[task.path]  # type: ignore[index]
-        if node.needs is not None and node.state is not READY:
+        if node.needs is not None and node.state in FINAL:
             self._release(node)
 
     def requeue(self, task: Task) -> None:
         """Put a running task back to ready, for another attempt; what it held is released."""
         node = self._expect(task, RUNNING, "requeue")
         self.running -= 1
+        node.state = READY
         if node.needs is None:
             self._world.running -= 1
+            if self._world.parked:
+                self._world.offer()
         else:
             self._release(node)
-        if self._draining and not node.task.cleanup:
-            node.state = READY
+        if self._draining and not (self._spares_cleanups and node.task.cleanup):
             self._cancel([node], "the run is ending")
-            return
-        node.state = READY
-        node.queue.push(node.key())
-        if self._world.parked:
-            self._world.offer()
+        else:
+            node.queue.push(node.key())
 
     def hold(self) -> None:
         """Somebody may still add tasks: the run is not over before `release`."""
@@ -201,6 +210,8 @@ class Planner:
 
     def release(self) -> None:
         """Undo one `hold`."""
+        if not self._holds:
+            raise InternalError("release: nobody holds the run")
         self._holds -= 1
 
     def cancel(self, tasks: Iterable[Task], reason: str = "cancelled") -> list[Fallen]:
@@ -211,19 +222,21 @@ class Planner:
     def drain(self, reason: str = "the run was stopped", *, cleanups: bool = True) -> list[Fallen]:
         """Start nothing more but clean-ups (or nothing at all); return the tasks that fall for it."""
         self._draining = True
-        self._cancel(self._nodes.values(), reason, spare_cleanups=cleanups)
+        self._spares_cleanups = self._spares_cleanups and cleanups
+        self._cancel(self._nodes.values(), reason, spare_cleanups=self._spares_cleanups)
         return self.take_fallen()
 
     def poison(self, task: Task) -> list[Fallen]:
         """Mark everything the task claimed as not sane: whoever needs it is skipped. Call before `free`."""
         node = self._nodes[task.path]  # type: ignore[index]
-        for thing, want in node.needs or ():
-            if isinstance(thing, Lock) and want == X and thing is not self._world and node in thing.holders:
-                thing.poisoned = node
-                for queue in thing.waiting.values():
-                    for *_, waiter in queue.entries():
-                        if thing.is_parked(waiter):
-                            self._fall(waiter, self._poisoned(thing))
+        for thing, _ in node.needs or ():
+            if isinstance(thing, Lock) and thing is not self._world and node in thing.holders:
+                thing.poison(node)
+                for waiter in [entry[3] for queue in thing.waiting.values() for entry in queue.entries()]:
+                    if thing.is_parked(waiter):
+                        culprit = thing.culprit(waiter.waiting.want)  # type: ignore[union-attr]
+                        if culprit is not None:
+                            self._fall(waiter, _poisoned(thing, culprit))
         return self.take_fallen()
 
     def explain(self, task: Task) -> Explanation:
@@ -237,14 +250,15 @@ class Planner:
         """Tell whether every task has left and nobody holds the run; lazy tasks nobody wanted leave here."""
         if self.unfinished and not self.running and not self._holds and self.unfinished == len(self._graph.dormant):
             for node in list(self._graph.dormant):
-                self._fall(node, "nothing needed it (lazy)")
+                if node.state is BLOCKED:  # else it fell with one that it requires
+                    self._fall(node, NOT_NEEDED)
         return not self.unfinished and not self._holds
 
     def is_stuck(self) -> bool:
         """Tell whether nothing runs and nothing can be started although tasks are left: a bug of ours."""
-        if self.is_over() or self.running or self._holds or self.fallen:
+        if self.is_over() or self.running or self._holds or self._unfreed or self.fallen:
             return False
-        return not any(entry[3].state is READY for queue in self._queues.values() if (entry := queue.first()))
+        return not self._has_queued()
 
     def take_fallen(self) -> list[Fallen]:
         """Return the tasks that have fallen since the last time anybody asked, in order."""
@@ -313,7 +327,7 @@ class Planner:
                 if dependant.state is BLOCKED and (dependant.any or not dependant.missing):
                     dependant.state = DONE
                     if dependant.any:
-                        dependant.chosen = node if isinstance(node, Node) else None
+                        dependant.chosen = node
                     self._succeed(dependant)  # as deep as junctions nest, which is as deep as any_of() is written
             elif not dependant.missing and dependant.state is BLOCKED:
                 dependant.state = READY
@@ -335,11 +349,15 @@ class Planner:
         if dependant.state is not BLOCKED:
             return
         dependant.missing -= 1
-        if dependant.any and any(member.state in _OPEN for member in dependant.members):
-            self._demand(dependant)
+        if dependant.any and dependant.missing:
+            if dependant.wanted and self._graph.dormant:
+                self._demand(*self._preferred(dependant))
             return
         dependant.state = State.FAILED
-        stack.append((dependant, reason if not dependant.any else f"none is left of {dependant.told}: {reason}"))
+        if dependant.any:
+            reason = f"none is left of {dependant.told}: {reason}"
+        self._reasons[dependant] = reason
+        stack.append((dependant, reason))
 
     def _fall(
         self,
@@ -360,7 +378,10 @@ class Planner:
         self._graph.dormant.pop(node, None)
         self.fallen.append(Fallen(node.task, cancelled, reason))
         mine = [] if stack is None else stack
-        mine.append((node, f"{node.path} was cancelled" if cancelled else reason))
+        if cancelled:
+            reason = f"{node.path} was cancelled"
+        self._reasons[node] = reason
+        mine.append((node, reason))
         if stack is None:
             self._doom(mine)
         if self._graph.followers:
@@ -376,58 +397,86 @@ class Planner:
     def _settle(self, batch: Batch) -> None:
         """Deal with requirements that were decided before the batch was added."""
         for junction in batch.junctions:
-            met = any(member.state in _MET for member in junction.members)
-            if junction.state is BLOCKED and (met if junction.any else not junction.missing):
-                doomed = not junction.any and any(member.state in _LOST for member in junction.members)
-                if not doomed:
-                    junction.state = DONE
-                    if junction.any:
-                        junction.chosen = next((one for one in _members(junction) if one.state in _MET), None)
-                    self._succeed(junction)
+            if junction.any:
+                junction.chosen = next((one for one in junction.members if one.state in _MET), None)
+            elif junction.missing or any(one.state in _LOST for one in junction.members):
+                continue
+            if junction.state is BLOCKED and (junction.chosen is not None or not junction.any):
+                junction.state = DONE
+                self._succeed(junction)
         for dependant, culprit in batch.doomed:
+            reason = self._reasons[culprit]
             stack: list[tuple[Node | Junction, str]] = []
-            told = culprit.path if isinstance(culprit, Node) else culprit.told
-            dependant.missing += isinstance(dependant, Junction)
-            if dependant.__class__ is Junction or dependant.state in UNSTARTED:
-                if dependant.state is READY:
-                    dependant.state = BLOCKED  # it is still in the ready queue, where its state takes it out
-                self._fail_one(dependant, f"{told} did not succeed earlier in this run", stack)
-                self._doom(stack)
+            if isinstance(dependant, Junction):
+                dependant.missing += 1
+                self._fail_one(dependant, reason, stack)
+            elif dependant.state in UNSTARTED:  # if it is in the ready queue already, its state takes it out
+                self._fall(dependant, reason, stack=stack)
+            self._doom(stack)
 
     def _cancel(self, nodes: Iterable[Node], reason: str, *, spare_cleanups: bool = False) -> None:
+        """Take unstarted tasks out: first all of them, so that none is said to be skipped for another."""
+        stack: list[tuple[Node | Junction, str]] = []
         for node in list(nodes):
             if node.state in UNSTARTED and not (spare_cleanups and node.task.meta and node.task.cleanup):
-                self._fall(node, reason, cancelled=True)
+                self._fall(node, reason, cancelled=True, stack=stack)
+        self._doom(stack)
 
     # -- lazy providers -------------------------------------------------------------------------------------------
 
     def _demand_for(self, nodes: Iterable[Node]) -> None:
         dormant = self._graph.dormant
         for node in nodes:
-            if node.bound and node not in dormant:
-                for bound in node.bound:
-                    self._demand(bound)
+            if node.bound and node.state is BLOCKED and node not in dormant:
+                self._demand(*node.bound)
 
-    def _demand(self, item: Node | Junction) -> None:
-        """Wake lazy providers: all of them, or the first one that is left of an ``any``."""
+    def _demand(self, *items: Node | Junction) -> None:
+        """Wake lazy providers: all that are needed, or of an ``any`` the preferred one when nobody is awake."""
         dormant = self._graph.dormant
-        stack = [item]
+        stack = list(reversed(items))
         while stack and dormant:
             item = stack.pop()
             if isinstance(item, Junction):
-                if item.any and item.state is BLOCKED:
-                    left = [one for one in item.members if one.state in _OPEN]
-                    if all(one in dormant for one in left):
-                        stack += sorted(left, key=lambda one: -one.task.preference)[:1]  # type: ignore[union-attr]
-                elif not item.any:
-                    stack += item.members
+                if item.state is BLOCKED and not item.wanted:
+                    item.wanted = True
+                    stack.extend(self._preferred(item) if item.any else reversed(item.members))
             elif item in dormant:
                 del dormant[item]
                 item.missing -= 1
                 if not item.missing and item.state is BLOCKED:
                     item.state = READY
                     item.queue.push(item.key())
-                stack += item.bound
+                stack.extend(reversed(item.bound))
+
+    def _preferred(self, junction: Junction) -> list[Node | Junction]:
+        """Return the member of an ``any`` to wake, if there is none that may succeed without."""
+        left = [one for one in junction.members if one.state in _OPEN]
+        if left and all(self._sleeps(one) for one in left):
+            return [max(left, key=lambda one: max(node.task.preference for node in _members(one)))]
+        return []
+
+    def _sleeps(self, item: Node | Junction) -> bool:
+        """Tell whether an open requirement can only be met when somebody is woken."""
+        if isinstance(item, Node):
+            return item in self._graph.dormant
+        asleep = (self._sleeps(one) for one in item.members if one.state in _OPEN)
+        return all(asleep) if item.any else any(asleep)
+
+    def _give_up_sleepers(self) -> bool:
+        """Let lazy tasks leave that others only wait for the end of (``after``), when nothing else can happen."""
+        if self._holds or self._unfreed or self._has_queued():
+            return False
+        dormant, followers = self._graph.dormant, self._graph.followers
+        found = [
+            node for node in dormant if any(one.state is BLOCKED and one not in dormant for one in followers.get(node, ()))
+        ]
+        for node in found:
+            if node in dormant:
+                self._fall(node, NOT_NEEDED)
+        return bool(found)
+
+    def _has_queued(self) -> bool:
+        return any(entry[3].state is READY for queue in self._queues.values() for entry in queue.entries())
 
     # -- locks and resources --------------------------------------------------------------------------------------
 
@@ -435,45 +484,59 @@ class Planner:
         """Take all a node needs, or park it on the first thing it lacks."""
         for thing, want in needs:
             if thing.poisoned is not None:
-                self._fall(node, self._poisoned(thing))
-                return False
+                culprit = thing.culprit(want)
+                if culprit is not None:
+                    self._fall(node, _poisoned(thing, culprit))
+                    return False
             if not thing.admits(node, want):
                 self._park(node, thing, want)
                 return False
         world = self._world
+        late = None
+        if world.lines and not any(thing is world for thing, _ in needs):
+            late = world.overtaken(node, S)
         world.running += 1
         for thing, want in needs:
+            if thing.lines:
+                late = _older(late, thing.overtaken(node, want))
             thing.take(node, want)
             if thing is world:
                 world.running -= 1
-            if thing.parked:
-                self._count(thing, node, want)
         node.state = RUNNING
         self.running += 1
         self._unfreed.add(node)
-        if world.parked and node not in world.holders:
-            self._count(world, node, S)
         if node.waiting is not None:
             node.waiting = None
             if self._barrier is node:
                 self._lift_barrier(node)
+        if late is not None:
+            self._raise_barrier(late)
         for thing, _ in needs:
             if thing.parked and thing.is_open():
-                thing.offer()
+                thing.offer(node.queue)
         return True
+
+    def _awaited(self, queue: ReadyQueue) -> Node | None:
+        """Return the task for which the run is kept free, if it waits in this pool's queue."""
+        node = self._world.barrier
+        if node is None or self._world.mask or node.queue is not queue:
+            return None
+        return node if node.waiting is not None and node.waiting.thing is None else None
 
     def _park(self, node: Node, thing: Thing, want: float) -> None:
         waiting = node.waiting
         if waiting is None:
             self._waited += 1
-            node.waiting = Waiting(self._waited, thing, want)
+            waiting = node.waiting = Waiting(self._waited, thing, want)
             thing.park(node, want)
+            for wanted, amount in node.needs or ():
+                wanted.line_up(node, waiting, amount)
             return
-        waiting.thing, waiting.want, waiting.since = thing, want, thing.grants
+        waiting.thing, waiting.want = thing, want
         offered, waiting.offered = waiting.offered, None
         thing.park(node, want)
-        if offered is not None and offered is not thing:
-            offered.offer()
+        if offered is not None and offered.parked:
+            offered.offer(node.queue)
 
     def _release(self, node: Node) -> None:
         """Give back what a node holds, and offer it on."""
@@ -492,20 +555,20 @@ class Planner:
         if world.parked:
             world.offer()
 
-    def _count(self, thing: Thing, node: Node, want: float) -> None:
-        """Count a grant against who waits for the thing; make a barrier of one that was overtaken too often."""
-        late = thing.overtook(node, want)
+    def _raise_barrier(self, late: Node | None) -> None:
+        """Let one that was overtaken too often be the next that gets what it needs; one at a time."""
         if late is None or self._barrier is not None:
             return
-        self._barrier = late
+        self._barrier = self._world.kept = late
         for wanted, amount in late.needs or ():
             wanted.barrier, wanted.barrier_want = late, amount
 
     def _lift_barrier(self, node: Node) -> None:
-        self._barrier = None
+        world = self._world
+        self._barrier = world.kept = None
         for thing, _ in node.needs or ():
             thing.barrier = None
-        for thing, _ in node.needs or ():
+        for thing, _ in (*(node.needs or ()), (world, S)):
             if thing.parked:
                 thing.offer()
 
@@ -517,11 +580,6 @@ class Planner:
         if waiting.offered is not None and waiting.offered.parked:
             waiting.offered.offer()
 
-    @staticmethod
-    def _poisoned(thing: Thing) -> str:
-        culprit = thing.poisoned
-        return f"{thing.name!r} is not sane any more: {culprit.path if culprit else '?'} left it so"
-
     # -- explain and check ----------------------------------------------------------------------------------------
 
     def _behind(self, bound: Node | Junction) -> list[Node]:
@@ -529,8 +587,7 @@ class Planner:
         if isinstance(bound, Node):
             return [bound]
         if bound.any:
-            met = [member for member in bound.members if member.state in _MET]
-            return [bound.chosen] if bound.chosen else self._behind(met[0]) if met else []
+            return [] if bound.chosen is None else self._behind(bound.chosen)
         return self._graph.scopes.in_tree_order(bound.nodes())
 
     def _obstacles(self, node: Node) -> Iterable[str]:
@@ -549,69 +606,34 @@ class Planner:
             yield from self._lacks(node)
 
     def _lacks(self, node: Node) -> Iterable[str]:
+        refused = False
         for thing, want in node.needs or ():
             if thing.admits(node, want):
                 continue
-            if thing.barrier not in {None, node}:
-                yield f"{thing.name!r} is kept for {thing.barrier.path}, which has waited longest"
-            holders = ", ".join(holder.path for holder in list(thing.holders)[:5]) or "tasks that run"
-            kind = (
-                f"resource {thing.name!r} ({want:g} wanted, {thing.free:g} free)"
-                if isinstance(thing, Resource)
-                else f"lock {thing.name!r}"
-            )
-            yield f"waits for {kind}, held by {holders}"
-        if node.waiting is None or node.waiting.thing is None:
+            refused = True
+            if thing.fits(want) or thing.barrier is not None:
+                yield f"{thing.name!r} is kept for {self._barrier.path}, which has waited longest"  # type: ignore[union-attr]
+            if not thing.fits(want):
+                holders = ", ".join(holder.path for holder in list(thing.holders)[:5]) or "tasks that run"
+                amount = f" ({want:g} wanted, {thing.free:g} free)" if isinstance(thing, Resource) else ""
+                yield f"waits for {thing.kind} {thing.name!r}{amount}, held by {holders}"
+        if refused:
+            return
+        world = self._world
+        if world.mask or (world.barrier is not None and world.barrier is not node):
+            alone = next(iter(world.holders), world.barrier)
+            yield f"waits for {alone.path}, which runs alone"  # type: ignore[union-attr]
+        elif node.waiting is not None and node.waiting.thing is not None:
+            yield f"waits for {node.waiting.thing.kind} {node.waiting.thing.name!r}, and others are before it"
+        else:
             pool = next(name for name, queue in self._queues.items() if queue is node.queue)
             yield f"ready: the next free worker of pool {pool!r} takes the best of {len(node.queue)}"
 
     def check(self) -> None:
-        """Assert every invariant; O(n), for tests."""
-        nodes = list(self._nodes.values())
-        _sure(self.unfinished == sum(node.state not in FINAL for node in nodes), "unfinished")
-        active = [node for node in nodes if node.state in {RUNNING, UP}]
-        _sure(self.running == len(active), "running")
-        bare = sum(node.needs is None for node in active)
-        _sure(
-            self._world.running == bare + sum(self._world not in dict(one.needs or ()) for one in self._unfreed),
-            "world",
-        )
-        in_queue = {id(entry[3]) for queue in self._queues.values() for entry in queue.entries()}
-        for node in nodes:
-            parked = node.waiting is not None and node.waiting.thing is not None
-            _sure(node.missing >= 0, f"{node} misses {node.missing}")
-            _sure((node.state is not BLOCKED) or node.missing > 0, f"{node} is blocked by nothing")
-            if node.state is READY:
-                _sure(not node.missing, f"{node} is ready too early")
-                _sure(parked or id(node) in in_queue, f"{node} is lost")
-                if parked:
-                    thing = node.waiting.thing  # type: ignore[union-attr]
-                    mine = [entry[3] for queue in thing.waiting.values() for entry in queue.entries()]  # type: ignore[union-attr]
-                    _sure(node in mine, f"{node} is parked nowhere")
-            if node.state is not READY:
-                _sure(not parked, f"{node} is parked")
-        for thing in self._things():
-            self._check_thing(thing)
-        if self._barrier is not None:
-            _sure(self._barrier.state is READY, "the barrier does not wait")
+        """Assert every invariant (see `pexen.core.invariants`); O(n), for tests."""
+        from pexen.core.invariants import check
 
-    def _check_thing(self, thing: Thing) -> None:
-        for holder in thing.holders:
-            _sure(holder.state not in UNSTARTED, f"{thing.name} is held by {holder}")
-        parked = {
-            id(entry[3]): entry[3]
-            for queue in thing.waiting.values()
-            for entry in queue.entries()
-            if thing.is_parked(entry[3])
-        }
-        _sure(thing.parked == len(parked), f"{thing.name}: {thing.parked} parked, found {len(parked)}")
-        if isinstance(thing, Resource):
-            _sure(abs(thing.free + sum(thing.holders.values()) - thing.total) < 1e-6, f"{thing.name}: amounts")
-        offered = any(node.waiting is not None and node.waiting.offered is thing for node in self._nodes.values())
-        _sure(
-            offered or thing.grantable() is None or self._barrier is not None,
-            f"{thing.name} is free and nobody was told",
-        )
+        check(self)
 
     def _things(self) -> list[Thing]:
         return [self._world, *self._graph.locks.values(), *self._graph.resources.values()]
@@ -623,15 +645,21 @@ class Planner:
         return node
 
 
+def _poisoned(thing: Thing, culprit: Node) -> str:
+    return f"{thing.name!r} is not sane any more: {culprit.path} left it so"
+
+
+def _older(node: Node | None, other: Node | None) -> Node | None:
+    """Return the one that was refused first."""
+    if node is None or other is None:
+        return node or other
+    return other if other.waiting.first < node.waiting.first else node  # type: ignore[union-attr]
+
+
+NOT_NEEDED = "nothing needed it (lazy)"
 _MET = frozenset({UP, DONE})
 _LOST = frozenset({State.FAILED, State.SKIPPED, State.CANCELLED})
 _OPEN = frozenset({BLOCKED, READY, RUNNING})
-
-
-def _sure(claim: bool, told: str) -> None:
-    """Raise for a broken invariant, also under ``python -O``."""
-    if not claim:
-        raise InternalError(f"invariant broken: {told}")
 
 
 def _members(bound: Node | Junction) -> list[Node]:

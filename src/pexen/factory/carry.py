@@ -11,16 +11,17 @@ without the user's code (name, signature, kind, place in the source, digest of t
 it is first called, in a worker. Arguments that JSON cannot carry stay with their maker: such a task is made again
 with them *baked in*.
 
-Requirements on functions and tasks become paths here, since those objects stay behind.
+Requirements on functions and tasks become paths here, since those objects stay behind; for a function that is a task at
+several places they become a name that all of these then provide.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import itertools
 import linecache
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -28,12 +29,13 @@ from typing import Any
 from pexen.errors import DefinitionError
 from pexen.factory.base import located
 from pexen.factory.carried import Carried
+from pexen.factory.select import provided
 from pexen.model.call import kind_of, where_defined
 from pexen.model.command import Command
 from pexen.model.meta import EMPTY, AllOf, AnyOf, Named, TreeLock
 from pexen.model.modules import TREE_MODULES
 from pexen.model.path import last_of
-from pexen.model.scope import Scopes
+from pexen.model.scope import Scopes, Several
 from pexen.model.task import Task
 
 Json = Any
@@ -96,12 +98,11 @@ def summary_of(what: Any, baked: tuple[int, tuple[str, ...]] = (0, ())) -> dict[
         parameters = [
             [each.name, each.kind.name, each.default is not each.empty] for each in parameters if each.name not in gone
         ]
-    where = where_defined(what)
     return {
         "name": getattr(what, "__name__", None) or type(what).__name__,
         "kind": kind_of(what).value,
         "parameters": parameters,
-        "where": where if ":" in where else "",
+        "where": where_defined(what),
         "doc": (inspect.getdoc(what) or "").partition("\n")[0] if hasattr(what, "__code__") else "",
         "digest": _digest(what),
     }
@@ -114,13 +115,14 @@ def _digest(what: Any) -> str:
         return ""
     last = max((line for _, _, line in code.co_lines() if line), default=code.co_firstlineno)
     lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : last]
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+    text = "".join(lines).encode(errors="surrogateescape")
+    return f"{zlib.crc32(text):08x}{len(text):x}"
 
 
 # -- tasks as JSON ------------------------------------------------------------------------------------------------
 
 
-class Unencodable(Exception):  # noqa: N818 - it is caught a few lines further on
+class Unencodable(Exception):
     """A value that JSON cannot carry."""
 
 
@@ -141,11 +143,13 @@ class Encoder:
         via: Mapping[str, str] = EMPTY,
     ) -> None:
         self._tasks, self._where, self._makers, self._locators, self._via = tasks, where, makers, locators, via
-        self._scopes: Scopes[Any] = Scopes()
+        self._scopes: Scopes[Task] = Scopes()
         for task in tasks:
             self._scopes.add(task)
             if hasattr(task.callable, "__pexen__"):
                 self._scopes.provide(id(task.callable), task)
+        several = [key for key, found in self._scopes.providers.items() if isinstance(found, Several)]
+        self._names = {key: ("function", number) for number, key in enumerate(several)}
 
     def all(self) -> list[Json]:
         """Return every task as JSON."""
@@ -172,7 +176,9 @@ class Encoder:
         else:
             what, given = self._callable(task)
             meta.update(given)
-        return [task.path, what, self._requirements(task, task.requires), self.value(task.provides, task), meta, where]
+        name = self._names.get(id(task.callable))
+        provides = (*provided(task), name) if name else task.provides
+        return [task.path, what, self._requirements(task, task.requires), self.value(provides, task), meta, where]
 
     def _callable(self, task: Task) -> tuple[Json, dict[str, Json]]:
         """Return the callable as JSON, and ``args`` and ``kwargs`` unless they are baked in."""
@@ -219,31 +225,31 @@ class Encoder:
     # -- requirements become paths --------------------------------------------------------------------------------
 
     def _requirements(self, task: Task, items: tuple[Any, ...]) -> list[Json]:
-        return [self.value(one, task) for item in items for one in self._paths(task, item)]
+        return [self.value(self._named(task, item), task) for item in items]
 
-    def _paths(self, task: Task, item: Any) -> list[Any]:
-        """Return a requirement, functions and tasks in it replaced by the paths they stand at."""
+    def _named(self, task: Task, item: Any) -> Any:
+        """Return a requirement with functions and tasks replaced by what names them.
+
+        The parameter that receives the value keeps its name, the function's, wherever the function's task stands.
+        """
         if isinstance(item, str | tuple):
-            return [item]
-        if isinstance(item, AnyOf):
-            return [AnyOf(tuple(one for part in item.alternatives for one in self._paths(task, part)))]
-        if isinstance(item, AllOf | Named):
-            inner = item.of if isinstance(item, AllOf) else item.requirement
-            (one, *more) = self._paths(task, inner)
-            if more:
-                raise Unencodable("a function that is a task at several places must be required by a name it provides")
-            one = one.requirement if isinstance(one, Named) else one
-            return [AllOf(one) if isinstance(item, AllOf) else Named(item.parameter, one)]
-        name = item.name if isinstance(item, Task) else getattr(item, "__name__", "")
-        known = self._scopes.items.get(item.name) if isinstance(item, Task) else None
-        found = (
-            [known] if known is item else [] if isinstance(item, Task) else self._scopes.find(id(item), task.path or "")
-        )
-        if not found:
+            return item
+        if isinstance(item, Named):
+            inner = self._named(task, item.requirement)
+            return Named(item.parameter, inner.requirement if isinstance(inner, Named) else inner)
+        if isinstance(item, AnyOf | AllOf):
+            parts = [self._named(task, part) for part in (item.alternatives if isinstance(item, AnyOf) else (item.of,))]
+            bare = tuple(part.requirement if isinstance(part, Named) else part for part in parts)
+            made = AnyOf(bare) if isinstance(item, AnyOf) else AllOf(*bare)
+            return Named(parts[0].parameter, made) if len(parts) == 1 and isinstance(parts[0], Named) else made
+        name = last_of(item.name if isinstance(item, Task) else getattr(item, "__name__", ""))
+        if id(item) in self._names:
+            return Named(name, self._names[id(item)])
+        found = self._scopes.items.get(item.name) if isinstance(item, Task) else self._scopes.providers.get(id(item))
+        if not isinstance(found, Task) or (isinstance(item, Task) and found is not item):
             raise DefinitionError(f"{task.path} requires {name}, which is not among the tasks collected")
-        paths = ["/" + one.path for one in found]
-        # The parameter that receives the value is named after the function, wherever its task stands.
-        return [Named(last_of(name), paths[0])] if len(paths) == 1 and last_of(paths[0]) != last_of(name) else paths
+        path = f"/{found.path}"
+        return path if last_of(path) == name else Named(name, path)
 
 
 def decoded(described: list[Json]) -> list[Task]:

@@ -19,7 +19,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -29,7 +28,7 @@ from pexen.factory.base import raised
 from pexen.factory.carried import Carried, factory_of
 from pexen.factory.carry import Encoder, decoded, named_address
 from pexen.factory.facts import Facts
-from pexen.factory.here import Home, Importer
+from pexen.factory.here import Home, Importer, package_of
 from pexen.factory.params import Asked, Params
 from pexen.factory.tree import TreeFactory, Walk
 from pexen.model.task import Task
@@ -60,7 +59,7 @@ class Collected:
     where: Mapping[str, str] = field(default_factory=dict)
 
 
-class _NeedsChild(Exception):  # noqa: N818 - it ends the walk, nothing is wrong
+class _NeedsChild(Exception):
     """The tree has Python in it."""
 
 
@@ -85,7 +84,7 @@ def collect(
         walk = TreeFactory(root, params=known, facts=facts, importer=importer).walk()
         found = Collected(walk.tasks, known, walk.where)
     except _NeedsChild:
-        told = {"tree": root, "facts": facts.given() if facts else {}}
+        told = {"tree": root, "package": package_of(root), "facts": facts.given() if facts else {}}
         found = _from_child(told, known, isolate, limit, root)  # type: ignore[arg-type]
     if known is not params:
         known.check()
@@ -104,8 +103,7 @@ def asker(isolate: Isolate, limit: float = LIMIT) -> Callable[[Any], bool]:
         if not isinstance(when, Carried):
             return bool(when(Facts()))
         told = {"address": when.address, "summary": when.summary}
-        answer: bool = _asked("decide", told, isolate, limit, f"the condition {when.__name__}")["answer"]
-        return answer
+        return bool(_asked("decide", told, isolate, limit, f"the condition {when.__name__}").get("answer"))
 
     return ask
 
@@ -115,31 +113,34 @@ def _refuse(file: str) -> NoReturn:
 
 
 def _from_child(told: dict[str, Any], params: Params, isolate: Isolate, limit: float, root: str = "") -> Collected:
-    answer = _asked("describe", {**told, "params": params.given}, isolate, limit, told.get("factory", ""), root)
-    for asked in answer["asked"]:
-        params.asked.setdefault(asked["name"], Asked(**asked))
-    where = {each[0]: each[-1] for each in answer["tasks"]}
-    return Collected(decoded(answer["tasks"]), params, where)
+    what = told.get("factory", root)
+    answer = _asked("describe", {**told, "params": params.given}, isolate, limit, what, root)
+    try:
+        for asked in answer["asked"]:
+            params.asked.setdefault(asked["name"], Asked(**asked))
+        return Collected(decoded(answer["tasks"]), params, {each[0]: each[-1] for each in answer["tasks"]})
+    except (LookupError, TypeError, AttributeError) as error:
+        raise DefinitionError(f"{what} could not be loaded: its process gave no sensible answer") from error
 
 
 def _asked(
     function: str, told: dict[str, Any], isolate: Isolate, limit: float, what: str, root: str = ""
 ) -> dict[str, Any]:
     """Return the child's answer; raise what it says is wrong, or what its end means."""
-    fd, progress = tempfile.mkstemp(prefix="pexen-collect-")
-    os.close(fd)
+    fd = os.memfd_create("pexen-collect")  # gone when we are, and no child can take it away
+    progress = f"/proc/{os.getpid()}/fd/{fd}"
     try:
         argument = json.dumps({**told, "progress": progress, "limit": limit})
-        answer: dict[str, Any] = json.loads(isolate(f"{__name__}:{function}", argument, limit + _GRACE))
+        answer: dict[str, Any] = dict(json.loads(isolate(f"{__name__}:{function}", argument, limit + _GRACE)))
+        wrong = DefinitionError(**answer["error"]) if "error" in answer else None
     except DefinitionError:
         raise
     except Exception as error:
         raise _end_of_child(error, progress, what, root, limit) from error
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(progress)
-    if "error" in answer:
-        raise DefinitionError(**answer["error"])
+        os.close(fd)
+    if wrong is not None:
+        raise wrong
     return answer
 
 
@@ -200,6 +201,7 @@ def _answered(told: dict[str, Any], work: Callable[[], dict[str, Any]]) -> str:
 
 
 def _tree(told: dict[str, Any], params: Params) -> Encoder:
+    package_of(told["tree"], told["package"])
     facts = Facts.of(**told["facts"])
     importer = Importer(lambda file: _note(told["progress"], f"LOADING {file}\n"))
     walk = TreeFactory(told["tree"], params=params, facts=facts, importer=importer).walk()
@@ -213,7 +215,7 @@ def encoder_of(walk: Walk, given: Mapping[str, str]) -> Encoder:
         told = {"home": [home.package, home.root, home.folder], "params": dict(given)}
         return {"maker": told, "steps": list(steps)}
 
-    makers = {path: maker(one.home, ("task", one.index, one.name)) for path, one in walk.origins.items()}
+    makers = {path: maker(one.home, ("task", one.number, one.name)) for path, one in walk.origins.items()}
     locators = {key: maker(home, steps) for key, (home, steps) in walk.pieces.items()}
     locators |= {key: named_address(*reference) for key, reference in walk.references.items()}
     via = {path: one.home.module for path, one in walk.origins.items()}

@@ -20,8 +20,7 @@ import operator
 import os.path
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pexen.errors import DefinitionError, nearest
 from pexen.factory.base import raised
@@ -52,8 +51,7 @@ _WORDS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(NamedTuple):
     """A side of a comparison: a ``fact``, a ``function`` that is asked about ``value``, or the ``value`` itself."""
 
     kind: str  # text, number, version, set, truth, list
@@ -73,8 +71,7 @@ class Operand:
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """``first op next op next …``, as in Python; without any pair the operand itself is the condition."""
 
     first: Operand

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pexen.errors import DefinitionError
 
@@ -19,8 +18,7 @@ DEEPEST = 50
 _SHOWN = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One word of an expression: what the lexer calls it, its text and where it starts."""
 
     kind: str
@@ -28,8 +26,7 @@ class Token:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A part of an expression: ``op`` over ``parts``, or a leaf that holds what `Parser` was told to read."""
 
     op: Literal["or", "and", "not", "leaf"]

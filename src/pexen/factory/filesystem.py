@@ -19,7 +19,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pexen.errors import DefinitionError
 from pexen.factory.base import Factory, joined
@@ -34,13 +34,12 @@ _NO_TASK = re.compile(
 )
 
 
-@dataclass(slots=True)
-class Listing:
+class Listing(NamedTuple):
     """What a folder holds, sorted by name, without hidden entries; ``executables`` are among ``files``."""
 
-    files: set[str] = field(default_factory=set)
-    executables: set[str] = field(default_factory=set)
-    folders: dict[str, bool] = field(default_factory=dict)
+    files: set[str]
+    executables: set[str]
+    folders: dict[str, bool]
     """Name to whether it is a link."""
 
     @property
@@ -51,7 +50,7 @@ class Listing:
 
 def listing(folder: str) -> Listing:
     """Read a folder; raise `DefinitionError` when that is not possible."""
-    found = Listing()
+    found = Listing(set(), set(), {})
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -120,7 +119,7 @@ def _segment(part: str) -> str:
         if char in "*?":
             found += "[^/]*" if char == "*" else "[^/]"
         elif closing > 0:
-            inner = part[at:closing].replace("\\", r"\\")
+            inner = re.sub(r"([\\\[&|~])", r"\\\1", part[at:closing])
             found += "[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]"
             at = closing + 1
         else:
@@ -142,15 +141,14 @@ def patterns_of(key: str, value: object, base: str = "") -> Patterns:
 # -- walking ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
 class Folder:
     """A folder on the way down: its true path, its place in the tree, and the folder around it."""
 
-    path: str
-    place: str
-    parent: Folder | None = None
-    linked: bool = False
-    _id: tuple[int, int] | None = None
+    __slots__ = ("_id", "linked", "parent", "path", "place")
+
+    def __init__(self, path: str, place: str, parent: Folder | None = None, *, linked: bool = False) -> None:
+        self.path, self.place, self.parent, self.linked = path, place, parent, linked
+        self._id: tuple[int, int] | None = None
 
     @property
     def id(self) -> tuple[int, int]:
@@ -162,7 +160,7 @@ class Folder:
 
     def inside(self, name: str, *, link: bool) -> Folder | None:
         """Return the folder ``name`` in this one; None when it is a link back to where we are."""
-        below = Folder(f"{self.path}/{name}", joined(self.place, visible(name)), self, link or self.linked)
+        below = Folder(f"{self.path}/{name}", joined(self.place, visible(name)), self, linked=link or self.linked)
         if link:
             around: Folder | None = self
             while around is not None:

@@ -17,7 +17,6 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -38,8 +37,13 @@ _PACKAGES: dict[str, str] = {}
 _LOADED: dict[str, tuple[int, int, int]] = {}
 
 
-def package_of(root: str) -> str:
-    """Return the package that stands for a tree: ``pexen_tree``, for further trees in one process one with a number."""
+def package_of(root: str, known: str = "") -> str:
+    """Return the package that stands for a tree: ``pexen_tree``, for further trees in one process one with a number.
+
+    ``known`` is the one that another process has chosen.
+    """
+    if known:
+        _PACKAGES[root] = known
     if root not in _PACKAGES:
         _PACKAGES[root] = f"pexen_tree_{zlib.crc32(os.fsencode(root)):08x}" if _PACKAGES else "pexen_tree"
     return _PACKAGES[root]
@@ -51,8 +55,7 @@ def _component(name: str) -> str:
     return f"_x{ord(name[0]):x}_{name[1:]}" if safe == "pexenfile" else safe
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """A folder of a tree, to load modules from; ``folder`` is relative to ``root``, by its true name."""
 
     package: str

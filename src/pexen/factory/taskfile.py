@@ -25,12 +25,12 @@ What both say about one executable, the sidecar says; both complete what the fol
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pexen.errors import DefinitionError
 from pexen.factory import toml
@@ -44,8 +44,7 @@ ENDING = ".pexen.toml"
 _MARKER = re.compile(rb"^(#|//|--|;+) ?/// pexen[ \t]*\r?$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Defined:
+class Defined(NamedTuple):
     """A task that a file defines: ``callable`` is a command, or ``module:function`` to be imported as a string."""
 
     name: str
@@ -73,11 +72,21 @@ def comment_block(file: str) -> Mapping[str, Any] | None:
     finally:
         os.close(fd)
     first = head.count(b"\n", 0, match.start()) + 1
-    return toml.metadata(_block(file, rest, match[1].decode(), first))
+    text = _block(file, rest, match[1].decode(), first)
+    try:
+        return _block_metadata(text)
+    except DefinitionError:
+        return toml.metadata(toml.parse(file, text, first + 1))  # raises again, and now says where
 
 
-def _block(file: str, text: bytes, leader: str, first: int) -> toml.Document:
-    """Return the document in a comment block that begins at line ``first``."""
+@functools.lru_cache(maxsize=1000)
+def _block_metadata(text: str) -> Mapping[str, Any]:
+    """Return the metadata of a block; in a large suite many have the same, and parsing is what costs."""
+    return toml.metadata(toml.parse("", text))
+
+
+def _block(file: str, text: bytes, leader: str, first: int) -> str:
+    """Return the TOML in a comment block that begins at line ``first``."""
     lines = text.decode(errors="replace").split("\n")[: BLOCK_LINES + 2]
     content: list[str] = []
     for number, line in enumerate(lines[1:], first + 1):
@@ -88,7 +97,7 @@ def _block(file: str, text: bytes, leader: str, first: int) -> toml.Document:
             )
         words = words[len(leader) :].removeprefix(" ")
         if words == "///":
-            return toml.parse(file, "\n".join(content), first + 1)
+            return "\n".join(content)
         content.append(words)
     raise DefinitionError(
         f"the comment block has more than {BLOCK_LINES} lines, or is not closed",

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pexen.errors import DefinitionError, nearest
 from pexen.factory import conditions
@@ -31,8 +30,7 @@ _PYTHON_ONLY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A parsed text: where it comes from, and the number of its first line there."""
 
     file: str

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pexen.errors import DefinitionError
 from pexen.factory import conditions, toml
@@ -92,17 +91,15 @@ class TreeFactory(Factory):
         return walk
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a task written in Python comes from: the pexenfile of ``home``, by number and own path."""
 
     home: Home
-    index: int
+    number: int
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What holds in a folder: configuration of its own and of those around it."""
 
     defaults: Mapping[str, Any]
@@ -114,8 +111,7 @@ class Scope:
         return any(patterns.match(place) for patterns in self.ignore)
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(NamedTuple):
     task: Task
     where: str
     file: str | None = None
@@ -308,9 +304,13 @@ class _Shared:
 
 
 def _own(task: Task) -> dict[str, Any]:
-    """Return all metadata of a task, those in slots of their own included."""
+    """Return all metadata of a task, those in slots of their own included, and a ``requires=None`` that clears."""
     slots = {"requires": task.requires, "provides": task.provides}
-    return {**task.meta, **{key: value for key, value in slots.items() if value}}
+    own = {**task.meta, **{key: value for key, value in slots.items() if value}}
+    carried = getattr(task.callable, "__pexen__", None)
+    if not task.requires and carried.__class__ is dict and carried.get("requires", ()) is None:
+        own["requires"] = None
+    return own
 
 
 def _parts(meta: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...], Mapping[str, Any]]:

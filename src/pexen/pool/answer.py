@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
 
 
-def ending(attempt: Attempt, payload: bytes, folder: str | None) -> tuple[Outcome, bool]:
+def ending(attempt: Attempt, payload: wire.Bytes, folder: str | None) -> tuple[Outcome, bool]:
     """Return the outcome that a result frame tells, and whether the worker ends now. ``folder`` holds the output."""
     try:
         flags, started, duration = wire.END.unpack_from(payload)
@@ -57,7 +57,7 @@ def _pickled(data: bytes | None) -> Pickled | None:
     return None if data is None else Pickled(data)
 
 
-def report(payload: bytes) -> Report:
+def report(payload: wire.Bytes) -> Report:
     """Return the report that a frame carries."""
     name, status, message, data, files = json.loads(wire.decoded(payload))
     return Report(name, status, message, data, tuple(files))

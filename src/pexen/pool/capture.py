@@ -52,7 +52,7 @@ class Capture:
     def clear(self) -> None:
         """Remove the empty file that waits for the next attempt."""
         if self._file:
-            try:
+            try:  # noqa: SIM105 - contextlib is more than this module may import
                 os.unlink(self._file)
             except OSError:
                 pass

@@ -51,6 +51,7 @@ PATIENCE = 10.0
 """Seconds that a killed process may take to go when the pool is closed; longer means it is stuck in the kernel."""
 SKIP = 77
 """The exit status by which an executable says that it cannot be run here, as in automake."""
+TAKEN = "its exit status was taken by other code in this process, or SIGCHLD is ignored"
 
 
 class CommandPool:
@@ -232,13 +233,15 @@ class _Loop:
 
     def _start_queued(self) -> None:
         while self._queue and len(self._running) < self._workers and not self._is_short:
-            attempt = self._queue.popleft()
-            if attempt.cancelled:
-                self._events.append(_unstarted(attempt))
-            else:
-                self._start(attempt)
+            self._start(self._queue[0])
+            if not self._is_short:
+                self._queue.popleft()  # only now, so that no bug in between can lose it
 
     def _start(self, attempt: Attempt) -> None:
+        """Start an attempt; if others have to end before that, note that we are short of something."""
+        if attempt.cancelled:
+            self._events.append(_unstarted(attempt))
+            return
         command = attempt.task.callable
         if not isinstance(command, Command):
             self._events.append(Outcome(attempt, Status.ERROR, reason="cannot start: not a command"))
@@ -247,7 +250,6 @@ class _Loop:
             running = self._spawn(attempt, command)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in SCARCE and self._running:
-                self._queue.appendleft(attempt)
                 self._is_short = True
             else:
                 self._events.append(Outcome(attempt, Status.ERROR, reason=self._environment.why(error, command)))
@@ -272,9 +274,13 @@ class _Loop:
     def _watch(self, running: _Running) -> None:
         try:
             pidfd = os.pidfd_open(running.pid)
+        except ProcessLookupError:
+            self._finish(running, Status.LOST, TAKEN)
+            return
         except OSError as error:  # other threads have taken the last descriptor: it must not run unwatched
             running.signal(signal.SIGKILL)
-            os.waitpid(running.pid, 0)
+            with suppress(ChildProcessError):
+                os.waitpid(running.pid, 0)
             self._finish(running, Status.ERROR, f"cannot be watched: {error.strerror}")
             return
         if not self._running:
@@ -288,7 +294,7 @@ class _Loop:
         try:
             end = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         except ChildProcessError:
-            status, reason = Status.LOST, "its exit status was taken by others, or SIGCHLD is ignored"
+            status, reason = Status.LOST, TAKEN
         else:
             if end is None:
                 return

@@ -12,7 +12,6 @@ TYPE_CHECKING = False  # see pexen.pool.wire
 if TYPE_CHECKING:
     from typing import Any
 
-    from pexen.model.result import Report
     from pexen.pool.worker import Held
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
@@ -20,7 +19,7 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _OURS = frozenset({__file__, wire.__file__, worker.__file__})
 
 
-class _Uncarried(Exception):  # noqa: N818 - internal, and no error of ours
+class _Uncarried(Exception):
     """A part of the result, ``what``, does not survive the round trip."""
 
     def __init__(self, what: str, error: BaseException) -> None:
@@ -34,7 +33,9 @@ def described(held: Held) -> tuple[int, bytes]:
         flags, parts = _failed(held, held.error) if held.error is not None else _passed(held)
         packed = wire.pack_parts(parts)
         if len(packed) > wire.LONGEST - wire.END.size:
-            packed = wire.pack_parts(_error("OverflowError", f"a result of {len(packed)} bytes is too large to be sent"))
+            packed = wire.pack_parts(
+                _error("OverflowError", f"a result of {len(packed)} bytes is too large to be sent")
+            )
     except BaseException as error:  # no memory, no descriptors to import with: say at least what it was
         kind = type(held.error if held.error is not None else error)
         return 0, wire.pack_parts(_error(kind.__name__, ""))
@@ -115,16 +116,3 @@ def _shared(held: Held) -> list[tuple[int, bytes]]:
         for key, value in held.written.items():
             _carried(value, f"shared value {key!r}")
         raise
-
-
-def reported(report: Report) -> bytes:
-    """Return a report as a frame carries it; data that JSON does not know goes as text."""
-    import json
-
-    fields = [report.name, report.status, report.message, dict(report.data), list(report.files)]
-    try:
-        text = json.dumps(fields, default=str)
-    except (TypeError, ValueError, RecursionError):
-        fields[3] = {str(key): str(value) for key, value in report.data.items()}
-        text = json.dumps(fields)
-    return wire.encoded(text)

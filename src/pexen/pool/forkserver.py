@@ -9,8 +9,7 @@ worker's number must not be given to another process. The server ends when the r
 from __future__ import annotations
 
 import os
-from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
-from _socket import socket as Socket
+from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
 from struct import Struct, calcsize
 
 from pexen.pool import worker
@@ -26,7 +25,7 @@ _MOST = 4
 _ROOM = CMSG_LEN(_MOST * calcsize("i"))
 
 
-def ask(sock: Socket, what: int, number: int, descriptors: Sequence[int] = ()) -> tuple[int, list[int]]:
+def ask(sock: socket, what: int, number: int, descriptors: Sequence[int] = ()) -> tuple[int, list[int]]:
     """Send a request; return the number and the descriptors of the answer. Raises OSError when there is none."""
     send(sock, what, number, descriptors)
     answer = receive(sock)
@@ -35,13 +34,13 @@ def ask(sock: Socket, what: int, number: int, descriptors: Sequence[int] = ()) -
     return answer[1:]
 
 
-def send(sock: Socket, what: int, number: int, descriptors: Sequence[int] = ()) -> None:
+def send(sock: socket, what: int, number: int, descriptors: Sequence[int] = ()) -> None:
     """Send one message with descriptors."""
     rights = [(SOL_SOCKET, SCM_RIGHTS, Struct(f"{len(descriptors)}i").pack(*descriptors))] if descriptors else []
     sock.sendmsg([_MESSAGE.pack(what, number)], rights)
 
 
-def receive(sock: Socket) -> tuple[int, int, list[int]] | None:
+def receive(sock: socket) -> tuple[int, int, list[int]] | None:
     """Return one message with its descriptors, or None when the other side has gone."""
     data, ancillary, _, _ = sock.recvmsg(_MESSAGE.size, _ROOM, MSG_CMSG_CLOEXEC)
     descriptors: list[int] = []
@@ -60,7 +59,7 @@ def main(fd: int, lifeline: int) -> NoReturn:
 
     os.set_inheritable(fd, False)
     os.set_inheritable(lifeline, False)
-    sock = Socket(fileno=fd)
+    sock = socket(fileno=fd)
     gc.freeze()  # what is here stays here: the children's collections leave these pages shared
     while (request := receive(sock)) is not None:
         what, number, descriptors = request
@@ -71,7 +70,7 @@ def main(fd: int, lifeline: int) -> NoReturn:
     os._exit(0)
 
 
-def fork(sock: Socket, lifeline: int, descriptors: list[int]) -> None:
+def fork(sock: socket, lifeline: int, descriptors: list[int]) -> None:
     """Fork a worker and say so."""
     pid, pidfd = -1, -1
     try:
@@ -91,7 +90,7 @@ def fork(sock: Socket, lifeline: int, descriptors: list[int]) -> None:
             os.close(opened)
 
 
-def become(sock: Socket, lifeline: int, theirs: int, gate: int, stderr: int, first_stderr: int) -> NoReturn:
+def become(sock: socket, lifeline: int, theirs: int, gate: int, stderr: int, first_stderr: int) -> NoReturn:
     """Be a worker; never return into the server."""
     try:
         sock.close()

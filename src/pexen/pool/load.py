@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+_Function: Any = type(lambda: None)
+
 
 def _by_name(module: str, qualname: str, file: str | None) -> Any:
     """Import a callable; from its file where no search path leads to its module."""
@@ -30,7 +32,13 @@ def _by_name(module: str, qualname: str, file: str | None) -> Any:
 
 
 def _from_code(
-    code: Any, name: str, qualname: str, defaults: Any, annotations: dict[str, Any], constants: dict[str, Any], imports: Any
+    code: Any,
+    name: str,
+    qualname: str,
+    defaults: Any,
+    annotations: dict[str, Any],
+    constants: dict[str, Any],
+    imports: Any,
 ) -> Any:
     """Make a function that refers to nothing but constants and things with a name."""
     import builtins
@@ -38,7 +46,7 @@ def _from_code(
     namespace = {"__builtins__": builtins, **constants}
     for word, module, inner, file in imports:
         namespace[word] = _by_name(module, inner, file) if inner else _module(module)
-    function = type(_from_code)(code, namespace, name, defaults)
+    function = _Function(code, namespace, name, defaults)
     function.__qualname__ = qualname
     function.__annotations__ = annotations
     return function

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pexen.errors import PoolError, nearest
 from pexen.model.call import EXECUTE
+from pexen.model.result import Outcome, Status
 from pexen.pool.base import Survivors, usable_cpus
 
 if TYPE_CHECKING:
@@ -67,10 +68,19 @@ class LocalPool:
 
     def submit(self, attempt: Attempt) -> None:
         """Hand an attempt on to the pool for its kind."""
-        if attempt.call is EXECUTE:
-            (self._commands or self._open_commands()).submit(attempt)
-        else:
-            (self._callables or self._open_callables()).submit(attempt)
+        pool = self._commands if attempt.call is EXECUTE else self._callables
+        if pool is None:
+            try:
+                pool = self._open_commands() if attempt.call is EXECUTE else self._open_callables()
+            except OSError as error:
+                self._refuse(attempt, f"cannot start: {error}")
+                return
+        pool.submit(attempt)
+
+    def _refuse(self, attempt: Attempt, reason: str) -> None:
+        """Tell the run from another thread: this one is the run, or a worker, in the middle of submitting."""
+        told = Outcome(attempt, Status.ERROR, reason=reason)
+        threading.Thread(target=self._open_mailbox().post, args=(told,), name="pexen-local").start()
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """Ask a running attempt to stop, or with ``force`` end it now."""
@@ -80,11 +90,11 @@ class LocalPool:
 
     def has_queued(self) -> bool:
         """Tell whether `run_queued` has something to do."""
-        return self._callables is not None and self._callables.has_queued()  # type: ignore[attr-defined, no-any-return]
+        return self._callables is not None and self._callables.has_queued()  # type: ignore[attr-defined]
 
     def run_queued(self) -> bool:
         """Run one attempt that an `InlinePool` has queued; return whether there was one."""
-        return self._callables is not None and self._callables.run_queued()  # type: ignore[attr-defined, no-any-return]
+        return self._callables is not None and self._callables.run_queued()  # type: ignore[attr-defined]
 
     def close(self) -> Survivors:
         """Close both."""
@@ -118,7 +128,7 @@ class LocalPool:
             return ThreadPool(self.workers)
         from pexen.pool.process import ProcessPool
 
-        return ProcessPool(self.workers, output=self._output)
+        return ProcessPool(self.workers, output=self._output if self._capture else None)
 
     def _open_mailbox(self) -> Mailbox:
         if self._mailbox is None:

@@ -9,9 +9,10 @@ about to, those behind it were sent ahead of time. Tokens (see `pexen.pool.worke
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ from pexen.pool import start, wire
 if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
 
-_CHUNK = 1 << 18
 _QUOTED = 4096
 
 
@@ -67,7 +67,7 @@ class Member:
             undo.pop_all()
         self.sock.setblocking(False)
 
-    # -- sending --------------------------------------------------------------------------------------------------------
+    # -- sending ------------------------------------------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:
@@ -94,7 +94,8 @@ class Member:
     def flush(self) -> bool:
         """Send what is enqueued, as far as the socket takes it; return whether something is left to send."""
         if self._tokens:
-            os.eventfd_write(self.gate, self._tokens)  # before the attempts themselves: see pexen.pool.worker
+            with suppress(BlockingIOError):  # full of tokens that somebody has forged
+                os.eventfd_write(self.gate, self._tokens)  # before the attempts themselves: see pexen.pool.worker
             self._tokens = 0
         while True:
             if self._rest is None:
@@ -117,7 +118,9 @@ class Member:
         self.flush()
         taken: list[Attempt] = []
         while len(self.outstanding) > keep and self._take_token():
-            taken.append(self.outstanding.pop())
+            attempt = self.outstanding.pop()
+            attempt.started = 0.0
+            taken.append(attempt)
         if taken:
             self.recalled = True
             self.tell(wire.frame(wire.RECALL, 0))
@@ -131,12 +134,12 @@ class Member:
             return False
         return True
 
-    # -- receiving ------------------------------------------------------------------------------------------------------
+    # -- receiving ----------------------------------------------------------------------------------------------------
 
-    def receive(self) -> list[tuple[int, int, bytes]] | None:
+    def receive(self) -> list[wire.Frame] | None:
         """Return the frames that have arrived, None when nothing has; notes when the other side has hung up."""
         try:
-            data = self.sock.recv(_CHUNK)
+            data = self.sock.recv(self.reader.wanted)
         except BlockingIOError:
             return None
         except OSError:
@@ -146,30 +149,26 @@ class Member:
             return []
         return self.reader.feed(data)
 
-    # -- ending ---------------------------------------------------------------------------------------------------------
+    # -- ending -------------------------------------------------------------------------------------------------------
 
     def signal(self, number: int) -> None:
         """Send the process itself a signal."""
-        try:
-            os.kill(self.process.pid, number)
-        except ProcessLookupError:
-            pass
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.process.pidfd, number)
 
     def kill(self, status: Status, reason: str) -> None:
         """End the process and its group now; the running attempt, if any, will have ended like this."""
         self.verdict = self.verdict or (status, reason)
-        start.kill_group(self.process.pid)
+        start.kill_group(self.process)
 
     def hang_up(self) -> None:
         """Let the process end by itself as soon as it has nothing to do."""
-        try:
+        with suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def bury(self) -> str:
         """Take note of the process's end, end what is left of its group, close everything; return how it ended."""
-        start.kill_group(self.process.pid)
+        start.kill_group(self.process)
         told = start.told(self.process.reap())
         self.sock.close()
         for fd in (self.process.pidfd, self.gate, self._words):

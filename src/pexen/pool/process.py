@@ -23,6 +23,7 @@ others work, a worker that cannot be started (no descriptors, no processes, no m
 
 from __future__ import annotations
 
+import heapq
 import os
 import select
 import signal
@@ -141,14 +142,14 @@ class _Hands:
         self._try_again = 0.0
         self._broken = ""
         self._asleep = self._closing = self._ended = False
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._bell = _Bell()
         self._poll = select.epoll()
         self._does: dict[int, Callable[[int], None]] = {}
-        self._watch(self._bell, self._rung)
+        self._watch(self._bell.fd, self._bell.hush)
         self._thread = threading.Thread(target=self._work, name="pexen-process", daemon=True)
         self._thread.start()
 
-    # -- called from any thread -----------------------------------------------------------------------------------------
+    # -- called from any thread ---------------------------------------------------------------------------------------
 
     def submit(self, attempt: Attempt) -> None:
         self._inbox.append(attempt)
@@ -169,31 +170,32 @@ class _Hands:
 
     def _wake(self) -> None:
         self._asleep = False
-        os.eventfd_write(self._bell, 1)
+        self._bell.ring()
 
-    # -- the thread -----------------------------------------------------------------------------------------------------
+    # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        try:
-            while not self._ended:
+        while not self._ended:
+            try:
                 self._settle()
                 if not self._ended:
                     self._wait(self._pause())
-        finally:
-            self._poll.close()
-            os.close(self._bell)
+            except Exception as error:  # a bug of ours: it must end the run, not hang it
+                self._give_up(error)
+        self._poll.close()
+        self._does.clear()  # bound methods: with them gone, the pool is freed with its last reference
 
     def _settle(self) -> None:
         """Do everything that can be done without waiting."""
-        while not self._ended:
+        busy = True
+        while busy:
             while self._notes:
                 self._notes.popleft()()
-            if self._ended:
-                return
-            self._dispatch()
-            if not self._news:
-                return
-            self._post()
+            if not self._ended:
+                self._dispatch()
+            busy = bool(self._news)
+            if busy:
+                self._post()
 
     def _post(self) -> None:
         news, self._news = self._news, []
@@ -223,8 +225,7 @@ class _Hands:
         now = monotonic()
         for member in self._members:
             if member.is_ahead and now >= member.since + PATIENCE:
-                self._queue.extendleft(reversed(member.take_back(1)))
-                self._flush(member)
+                self._take_back(member, 1)
             elif member.hung_up and now >= member.hung_up + GRACE:
                 member.kill(Status.CRASHED, "it closed its connection to the pool")
 
@@ -236,25 +237,50 @@ class _Hands:
         if self._does.pop(fd, None):
             self._poll.unregister(fd)
 
-    def _rung(self, event: int) -> None:
-        os.eventfd_read(self._bell)
+    def _give_up(self, error: Exception) -> None:
+        if self._broken:
+            raise error
+        self._broken = f"a bug in pexen: {failure_of(error)}"
+        self._news.append(Broken("process", self._broken))
+        for member in self._members:
+            member.kill(Status.ERROR, self._broken)
 
-    # -- handing out ----------------------------------------------------------------------------------------------------
+    # -- handing out --------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         """Start workers and hand out attempts as far as there are any."""
-        while self._inbox:
-            self._queue.append(self._inbox.popleft())
+        self._take_in()
         if self._broken:
             self._refuse()
         elif self._is_short_handed() and monotonic() >= self._try_again:
             self._hire()
         self._take_from_slow_starters()
-        given = set()
+        if self._queue:
+            self._hand_out()
+
+    def _take_in(self) -> None:
+        while self._inbox:
+            self._queue.append(self._inbox.popleft())
+
+    def _hand_out(self) -> None:
+        """Give each attempt to the worker with the fewest; among equals to one that is ready."""
+        queue = self._queue
         limit = 1 if self._is_short_handed() else 1 + self.ahead
-        while self._queue and (member := self._freest(limit)) is not None:
-            self._give(member, self._queue.popleft())
+        loads = [
+            (len(member.outstanding), not member.ready, number, member)
+            for number, member in enumerate(self._members)
+            if member.is_open and len(member.outstanding) < limit
+        ]
+        heapq.heapify(loads)
+        given = set()
+        while queue and loads:
+            load, starting, number, member = loads[0]
             given.add(member)
+            load += self._give(member, queue.popleft())
+            if load < limit:
+                heapq.heapreplace(loads, (load, starting, number, member))
+            else:
+                heapq.heappop(loads)
         for member in given:
             self._flush(member)
 
@@ -266,29 +292,27 @@ class _Hands:
         wanted = len(self._queue) + sum(len(member.outstanding) for member in staying)
         return len(staying) < min(self._workers, wanted)
 
-    def _freest(self, limit: int) -> Member | None:
-        """Return the worker with the fewest attempts, below ``limit``; among equals one that is ready."""
-        best, least = None, limit * 2
-        for member in self._members:
-            load = len(member.outstanding) * 2 + (not member.ready)
-            if load < least and member.is_open:
-                best, least = member, load
-        return best
-
-    def _give(self, member: Member, attempt: Attempt) -> None:
+    def _give(self, member: Member, attempt: Attempt) -> int:
+        """Return how many attempts the worker has more: 0 when this one cannot be sent."""
         try:
             frames = self._shipper.frames(attempt, member)
         except CannotShip as problem:
             self._news.append(_unshipped(attempt, problem))
-        else:
-            member.give(attempt, frames)
+            return 0
+        member.give(attempt, frames)
+        return 1
 
     def _flush(self, member: Member) -> None:
         """Send what the socket takes, the rest when it takes more."""
         more = member.flush()
-        if more != member.is_waiting and not member.hung_up:
+        if more != member.is_waiting and member.sock.fileno() in self._does:
             member.is_waiting = more
             self._poll.modify(member.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if more else 0))
+
+    def _take_back(self, member: Member, keep: int) -> None:
+        """Put what has not begun there, but for the first ``keep``, back to the front of the queue."""
+        self._queue.extendleft(reversed(member.take_back(keep)))
+        self._flush(member)
 
     def _take_from_slow_starters(self) -> None:
         """Let idle workers have what was meant for those that are not up yet."""
@@ -297,35 +321,24 @@ class _Hands:
         if any(member.ready and member.is_open and not member.outstanding for member in self._members):
             for member in self._members:
                 if not member.ready and member.is_open and member.outstanding:
-                    self._queue.extend(member.take_back(0))
-                    self._flush(member)
+                    self._take_back(member, 0)
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """End the attempt if it has not begun; else ask it to end, or end it."""
-        self._queue.extend(self._inbox)
-        self._inbox.clear()
+        self._take_in()
+        for member in self._members:
+            if attempt in member.outstanding:
+                # Nothing may begin there meanwhile: a signal must not meet the next attempt.
+                self._take_back(member, 0)
+                if attempt not in self._queue and force:
+                    member.kill(Status.CANCELLED, "killed on request")
+                elif attempt not in self._queue:
+                    member.signal(signal.SIGTERM)
         if attempt in self._queue:
             self._queue.remove(attempt)
             self._news.append(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
-            return
-        for member in self._members:
-            if attempt in member.outstanding:
-                self._cancel_at(member, attempt, force=force)
 
-    def _cancel_at(self, member: Member, attempt: Attempt, *, force: bool) -> None:
-        # Nothing may begin there meanwhile: a signal must not meet the next attempt.
-        taken = member.take_back(0)
-        self._flush(member)
-        if attempt in taken:
-            taken.remove(attempt)
-            self._news.append(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
-        elif force:
-            member.kill(Status.CANCELLED, "killed on request")
-        else:
-            member.signal(signal.SIGTERM)
-        self._queue.extendleft(reversed(taken))
-
-    # -- hearing from workers -------------------------------------------------------------------------------------------
+    # -- hearing from workers -----------------------------------------------------------------------------------------
 
     def _heard(self, member: Member, event: int) -> None:
         if event & select.EPOLLOUT:
@@ -350,7 +363,7 @@ class _Hands:
             return False
         return True
 
-    def _understand(self, member: Member, kind: int, number: int, payload: bytes) -> None:
+    def _understand(self, member: Member, kind: int, number: int, payload: wire.Bytes) -> None:
         """Do what one frame says; raises ValueError when it cannot be from a worker of ours."""
         if kind == wire.RESULT:
             self._finished(member, number, payload)
@@ -366,7 +379,7 @@ class _Hands:
         else:
             raise ValueError(f"unknown kind {kind}")
 
-    def _finished(self, member: Member, number: int, payload: bytes) -> None:
+    def _finished(self, member: Member, number: int, payload: wire.Bytes) -> None:
         outstanding = member.outstanding
         if not outstanding or outstanding[0].id != number:
             raise ValueError(f"attempt {number} is not here")
@@ -384,9 +397,11 @@ class _Hands:
         """Follow how long attempts take: a tenth of the way each time, so that one odd task does not decide."""
         self._typical += (duration - self._typical) * 0.1 if self._typical >= 0 else duration + 1
         typical = self._typical
-        self.ahead = 0 if typical >= LONG else MOST_AHEAD if typical * MOST_AHEAD <= WORK_AHEAD else int(WORK_AHEAD / typical)
+        self.ahead = (
+            0 if typical >= LONG else MOST_AHEAD if typical * MOST_AHEAD <= WORK_AHEAD else int(WORK_AHEAD / typical)
+        )
 
-    # -- starting and ending workers ------------------------------------------------------------------------------------
+    # -- starting and ending workers ----------------------------------------------------------------------------------
 
     def _hire(self) -> None:
         try:
@@ -471,8 +486,7 @@ class _Hands:
         self._wait_for_deaths()
         self._starter.close()
         while self._inbox or self._queue or self._news:
-            self._queue.extend(self._inbox)
-            self._inbox.clear()
+            self._take_in()
             self._news += map(Returned, self._queue)
             self._queue.clear()
             self._post()
@@ -485,6 +499,22 @@ class _Hands:
                 for member in self._members:
                     member.kill(Status.CANCELLED, "the pool was closed")
             self._wait(GRACE)
+
+
+class _Bell:
+    """Wakes the pool's thread. Closed with the last reference, since another thread may be about to ring it."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def ring(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+    def hush(self, event: int) -> None:
+        os.eventfd_read(self.fd)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
 
 
 _LAST_READS = 64

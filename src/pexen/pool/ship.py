@@ -46,7 +46,7 @@ class Receiver(Protocol):
     settings: bytes
 
 
-class CannotShip(Exception):  # noqa: N818 - never leaves the pool
+class CannotShip(Exception):
     """What could not be pickled, and the exception that its own code raised."""
 
     def __init__(self, what: str, error: BaseException) -> None:
@@ -134,10 +134,10 @@ def _attempt(attempt: Attempt, number: int) -> bytes:
     path = wire.encoded(attempt.task.name)
     call = attempt.call
     plain = call is PLAIN and not attempt.shared and not attempt.units
-    rest = path if plain else path + _arguments(attempt)
+    arguments = b"" if plain else _arguments(attempt)
     head = wire.RUN.pack(number, attempt.number, call.kind is Kind.COROUTINE, len(path))
     try:
-        return wire.frame(wire.RUN_IT, attempt.id, head + rest)
+        return wire.frame(wire.RUN_IT, attempt.id, head + path, arguments)
     except ValueError as error:
         raise CannotShip("an argument", error) from None
 
@@ -170,7 +170,9 @@ def _culprit(args: list[Any], kwargs: dict[str, Any], layers: list[Any]) -> str:
     """Return which argument cannot be pickled."""
     named = [(f"argument {number}", value) for number, value in enumerate(args, 1)]
     named += [(f"argument {word!r}", value) for word, value in kwargs.items()]
-    named += [(f"shared value {key!r}", value) for layer in layers if type(layer) is dict for key, value in layer.items()]
+    named += [
+        (f"shared value {key!r}", value) for layer in layers if type(layer) is dict for key, value in layer.items()
+    ]
     for name, value in named:
         try:
             wire.dumps(value)
@@ -179,7 +181,7 @@ def _culprit(args: list[Any], kwargs: dict[str, Any], layers: list[Any]) -> str:
     return "an argument"
 
 
-# -- callables ----------------------------------------------------------------------------------------------------------
+# -- callables --------------------------------------------------------------------------------------------------------
 
 
 def _recipe(function: Any) -> tuple[Any, ...]:
@@ -214,7 +216,8 @@ def from_code(function: FunctionType) -> tuple[Any, ...] | None:
     if not _is_plain(function.__defaults__) or not _is_plain(function.__annotations__):
         return None
     names = _names(function.__code__)
-    constants, imports = {}, []
+    constants: dict[str, Any] = {}
+    imports: list[tuple[str, str, str | None, str | None]] = []
     for name in sorted((names | _ABOUT_THE_MODULE) & function.__globals__.keys()):
         value = function.__globals__[name]
         if _is_plain(value):

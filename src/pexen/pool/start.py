@@ -19,18 +19,17 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pexen.pool import forkserver
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _ROOT = str(Path(__file__).parents[2])
 _BOOT = "import sys; sys.path.insert(0, {root!r}); from {module} import main; main({arguments})"
-_SIGKILL = int(signal.SIGKILL)
 _PATIENCE = 30.0
 """Seconds that the fork server may take to answer, most of all to start."""
 
@@ -108,7 +107,7 @@ class Executed:
         try:
             self.pidfd = os.pidfd_open(process.pid)
         except OSError:
-            kill_group(process.pid)
+            process.kill()
             process.wait()
             raise
 
@@ -156,7 +155,7 @@ class ForkStarter:
             self._sock.close()
             self._sock = None
         if self._server is not None:
-            kill_group(self._server.pid)
+            self._server.kill()
             self._server.wait()
             self._server = None
 
@@ -187,7 +186,7 @@ class Forked:
         return self._server.reap(self.pid)
 
 
-STARTERS: dict[str, type[ExecStarter] | type[ForkStarter]] = {"exec": ExecStarter, "forkserver": ForkStarter}
+STARTERS: dict[str, type[ExecStarter | ForkStarter]] = {"exec": ExecStarter, "forkserver": ForkStarter}
 
 
 def launch(module: str, descriptors: Sequence[int], stderr: int | None = None) -> subprocess.Popen[bytes]:
@@ -202,38 +201,30 @@ def launch(module: str, descriptors: Sequence[int], stderr: int | None = None) -
         return subprocess.Popen(
             [sys.executable, "-P", *flags, "-c", code],
             stdin=subprocess.DEVNULL,
-            stdout=streams[0].fd,
-            stderr=streams[1].fd if stderr is None else stderr,
+            stdout=streams[0],
+            stderr=streams[1] if stderr is None else stderr,
             pass_fds=descriptors,
             start_new_session=True,
         )
 
 
-class _open_or_null:  # noqa: N801 - used like a function
-    """A standard descriptor of ours, or /dev/null where it is closed."""
-
-    def __init__(self, number: int) -> None:
-        self.fd = number
-        self._opened = -1
-
-    def __enter__(self) -> _open_or_null:
-        try:
-            os.fstat(self.fd)
-        except OSError:
-            self.fd = self._opened = os.open(os.devnull, os.O_WRONLY)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._opened >= 0:
-            os.close(self._opened)
-
-
-def kill_group(leader: int) -> None:
-    """Kill every process in a group whose leader we have not reaped yet, so that the number is still its own."""
+@contextmanager
+def _open_or_null(number: int) -> Iterator[int]:
+    """Give a standard descriptor of ours, or /dev/null where it is closed."""
     try:
-        os.killpg(leader, _SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
+        os.fstat(number)
+    except OSError:
+        with open(os.devnull, "wb") as null:
+            yield null.fileno()
+    else:
+        yield number
+
+
+def kill_group(leader: Process) -> None:
+    """Kill every process in the group of a leader that nobody has reaped yet, so that the number is still its own."""
+    with suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(leader.pidfd, 0)
+        os.killpg(leader.pid, signal.SIGKILL)
 
 
 def told(status: int | None) -> str:

@@ -33,12 +33,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    Bytes = bytes | bytearray
+    Frame = tuple[int, int, Bytes]
+
 SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, REPORT, DRAINED = range(1, 10)
 
 HEAD = Struct("<IIIQB")
 LONGEST = 0xFFFFFFFF
 """Bytes in the longest payload."""
 _MASK = 0x70657865
+_LOW = 0xFFFFFFFF
 
 RUN = Struct("<IIBI")
 """Number of the function, number of the attempt (from 1), 1 for a coroutine, length of the path in bytes."""
@@ -50,16 +54,22 @@ STATUS, VALUE, SHARED, TYPE, MESSAGE, TRACEBACK, CARRIED, REASON, OUTPUT = range
 _PART = Struct("<BI")
 
 
-def frame(kind: int, id: int, payload: bytes = b"") -> bytes:  # noqa: A002 - the attempt's id, as everywhere
-    """Return one frame. Raises ValueError for a payload above `LONGEST`."""
-    length = len(payload)
+def frame(kind: int, id: int, payload: bytes = b"", tail: bytes = b"") -> bytes:  # noqa: A002 - the attempt's id, as everywhere
+    """Return one frame with the payload and its ``tail``. Raises ValueError when they are longer than `LONGEST`."""
+    length = len(payload) + len(tail)
     if length > LONGEST:
         raise ValueError(f"{length} bytes are more than a frame can carry")
-    return HEAD.pack(length, length ^ _MASK, crc32(payload, (id & LONGEST) ^ kind), id, kind) + payload
+    check = crc32(payload, (id & _LOW) ^ kind)
+    if tail:
+        check = crc32(tail, check)
+    return b"".join((HEAD.pack(length, length ^ _MASK, check, id, kind), payload, tail))
 
 
 class Reader:
-    """Cuts a stream into frames. ``damaged`` is true once something that is no frame was found."""
+    """Cuts a stream into frames. ``damaged`` is true once something that is no frame was found.
+
+    A payload is bytes, or a bytearray when it came in several pieces; large ones are copied as seldom as possible.
+    """
 
     __slots__ = ("_missing", "_rest", "damaged")
 
@@ -68,22 +78,27 @@ class Reader:
         self._missing = 0
         self.damaged = False
 
-    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+    @property
+    def wanted(self) -> int:
+        """How many bytes to read next: no more than usually come at once, since memory for them is set aside."""
+        return 1 << 18 if self._rest and self._missing > 1 << 16 else 1 << 16
+
+    def feed(self, data: Bytes) -> list[Frame]:
         """Take the next bytes; return the frames that are complete now, each as kind, id, payload."""
         if self._rest:
             self._rest += data
             self._missing -= len(data)
             if self._missing > 0:
                 return []
-            data = bytes(self._rest)
-            self._rest.clear()
-        found: list[tuple[int, int, bytes]] = []
+            data, self._rest = self._rest, bytearray()
+        found: list[Frame] = []
         if not self.damaged:
             at = self._cut(data, found)
-            self._rest += data[at:]
+            if at < len(data):
+                self._rest += data[at:]
         return found
 
-    def _cut(self, data: bytes, found: list[tuple[int, int, bytes]]) -> int:
+    def _cut(self, data: Bytes, found: list[Frame]) -> int:
         """Append the frames in ``data``; return where the first incomplete one starts."""
         at, end, size = 0, len(data), HEAD.size
         while at + size <= end:
@@ -96,7 +111,7 @@ class Reader:
                 self._missing = stop - end
                 return at
             payload = data[at + size : stop]
-            if crc32(payload, (id_ & LONGEST) ^ kind) != check:
+            if crc32(payload, (id_ & _LOW) ^ kind) != check:
                 self.damaged = True
                 return end
             found.append((kind, id_, payload))
@@ -110,9 +125,9 @@ def pack_parts(parts: Iterable[tuple[int, bytes]]) -> bytes:
     return b"".join([piece for number, data in parts for piece in (_PART.pack(number, len(data)), data)])
 
 
-def unpack_parts(payload: bytes, at: int) -> dict[int, bytes]:
+def unpack_parts(payload: Bytes, at: int) -> dict[int, bytes]:
     """Return the parts that stand in ``payload`` from ``at``. Raises ValueError when they are cut."""
-    parts = {}
+    parts, view = {}, memoryview(payload)
     while at < len(payload):
         if at + _PART.size > len(payload):
             raise ValueError("a part is cut")
@@ -120,7 +135,7 @@ def unpack_parts(payload: bytes, at: int) -> dict[int, bytes]:
         at += _PART.size + length
         if at > len(payload):
             raise ValueError("a part is cut")
-        parts[number] = payload[at - length : at]
+        parts[number] = bytes(view[at - length : at])
     return parts
 
 
@@ -129,7 +144,7 @@ def encoded(text: str) -> bytes:
     return str(text).encode("utf-8", "surrogatepass")
 
 
-def decoded(data: bytes) -> str:
+def decoded(data: Bytes) -> str:
     """Return what `encoded` was given."""
     return data.decode("utf-8", "surrogatepass")
 
@@ -144,7 +159,7 @@ def dumps(value: Any) -> bytes:
 
     try:
         data = _pickle.dumps(value, 5)
-    except Exception:  # noqa: BLE001 - lambdas, local classes: perhaps cloudpickle can; if not, its own error is shown
+    except Exception:  # noqa: S110 - lambdas, local classes: perhaps cloudpickle can; if not, its error is the one shown
         pass
     else:
         if b"__main__" not in data:
@@ -155,7 +170,7 @@ def dumps(value: Any) -> bytes:
     return pickled
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes | memoryview) -> Any:
     """Unpickle, in a worker. Raises whatever the value's code raises."""
     import _pickle
 

@@ -20,7 +20,7 @@ the task that returns into this module must not speak for the worker: it is ende
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # see pexen.pool.tidy
 import _thread
 import marshal
 import os
@@ -45,7 +45,6 @@ HIGH = 300
 """Descriptors of the worker start here: above what a task closes that closes "all of them", below the usual limit."""
 CUT_OFF = 71
 """Exit status of a worker whose connection to the runner is gone."""
-_CHUNK = 1 << 16
 _F_SETSIG = 10
 
 
@@ -72,7 +71,7 @@ class Link:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._waiting: list[bytes] = []
-        self._lock = _thread.RLock()  # type: ignore[attr-defined]
+        self._lock = _thread.RLock()
         self._busy = False
 
     def send(self, data: bytes) -> None:
@@ -110,9 +109,9 @@ class Held:
     reason = ""
     _context: Context | None = None
     _layers: Sequence[Any] = ()
-    _units: Mapping[str, tuple[str, ...]] = {}  # noqa: RUF012 - a default, never changed
+    _units: Mapping[str, tuple[str, ...]] = {}
 
-    def __init__(self, worker: Worker, id: int, payload: bytes) -> None:  # noqa: A002 - as in Attempt
+    def __init__(self, worker: Worker, id: int, payload: wire.Bytes) -> None:  # noqa: A002 - as in Attempt
         self.worker = worker
         self.id = id
         self._payload = payload
@@ -147,7 +146,7 @@ class Held:
 
     def _unpack(self) -> tuple[list[Any], dict[str, Any]]:
         self.reason = "the worker could not unpickle an argument"
-        args, kwargs, self._layers, self._units = wire.loads(self._payload[self._arguments :])
+        args, kwargs, self._layers, self._units = wire.loads(memoryview(self._payload)[self._arguments :])
         filled = [self._argument(value) for value in args], {word: self._argument(kwargs[word]) for word in kwargs}
         self.reason = ""
         return filled
@@ -165,6 +164,7 @@ class Held:
     def context(self) -> Context:
         """Return the attempt's context, made for whoever asks first."""
         if self._context is None:
+            import pexen.pool.reporting  # noqa: F401 - now, for a signal handler that reports may interrupt an import
             from pexen.model.context import Context
 
             layers = [wire.loads(layer.data) if type(layer) is Opaque else layer for layer in self._layers]
@@ -195,7 +195,7 @@ class Held:
             raise PexenError("a fork of a task cannot report", hint="let the task itself report what its child found")
         if self.over:
             return
-        from pexen.pool.describe import reported
+        from pexen.pool.reporting import reported
 
         data = wire.frame(wire.REPORT, self.id, reported(report))
         # A handler that raises in the middle of a write would cut the frame.
@@ -232,7 +232,7 @@ class Worker:
         reader = wire.Reader()
         sock = self._sock
         try:
-            while data := os.read(sock, _CHUNK):
+            while data := os.read(sock, reader.wanted):
                 for kind, id_, payload in reader.feed(data):
                     does[kind](id_, payload)
                 if reader.damaged:
@@ -245,13 +245,15 @@ class Worker:
         from pexen.pool.load import FORMS
 
         form, *recipe = self._recipes[number]
+        modules = len(sys.modules)
         function: Callable[..., Any] = FORMS[form](*recipe)
         self.functions[number] = function
-        if form == "name":
+        del self._recipes[number]
+        if len(sys.modules) > modules:
             self._tidy.renew()
         return function
 
-    def _run(self, id_: int, payload: bytes) -> None:
+    def _run(self, id_: int, payload: wire.Bytes) -> None:
         try:
             os.eventfd_read(self._gate)
         except BlockingIOError:  # taken back
@@ -270,7 +272,7 @@ class Worker:
         if os.getpid() != self.pid:
             os._exit(0)
         end = wire.END.pack(flags if stays else flags | wire.LEAVING, held.started, duration)
-        self.link.send(wire.frame(wire.RESULT, id_, end + parts))
+        self.link.send(wire.frame(wire.RESULT, id_, end, parts))
         held.value = held.error = None  # its traceback refers to this very object
         if not stays:
             self.leave()
@@ -290,22 +292,22 @@ class Worker:
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except BaseException:  # whatever a task has put there
+            except BaseException:  # noqa: S112 - whatever a task has put there
                 continue
         os._exit(0)
 
-    def _learn(self, id_: int, payload: bytes) -> None:
-        self._recipes[id_] = marshal.loads(payload)
+    def _learn(self, id_: int, payload: wire.Bytes) -> None:
+        self._recipes[id_] = marshal.loads(payload)  # noqa: S302 - from the runner
 
-    def _forget(self, id_: int, payload: bytes) -> None:
+    def _forget(self, id_: int, payload: wire.Bytes) -> None:
         self._recipes.clear()
         self.functions.clear()
 
-    def _drained(self, id_: int, payload: bytes) -> None:
+    def _drained(self, id_: int, payload: wire.Bytes) -> None:
         self.link.send(wire.frame(wire.DRAINED, 0))
 
-    def _settings(self, id_: int, payload: bytes) -> None:
-        said = marshal.loads(payload)
+    def _settings(self, id_: int, payload: wire.Bytes) -> None:
+        said = marshal.loads(payload)  # noqa: S302 - from the runner
         sys.path[:] = said["path"]
         sys.argv[:] = said["argv"]
         if said["modules"]:
@@ -324,7 +326,7 @@ class Worker:
         self.cancelled = True
 
 
-# -- starting -----------------------------------------------------------------------------------------------------------
+# -- starting ---------------------------------------------------------------------------------------------------------
 
 
 def main(sock: int, gate: int, stderr: int, lifeline: int) -> NoReturn:
@@ -346,7 +348,7 @@ def main(sock: int, gate: int, stderr: int, lifeline: int) -> NoReturn:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # what was printed survives a crash
     worker = Worker(high, homes)
     worker.link.send(wire.frame(wire.HELLO, 0))
-    try:
+    try:  # noqa: SIM105 - see pexen.pool.capture
         worker.serve()
     except KeyboardInterrupt:  # somebody's signal, while nothing runs
         pass
@@ -359,7 +361,7 @@ def _run_exit_functions() -> None:
     import atexit
 
     try:
-        atexit._run_exitfuncs()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()  # noqa: SLF001 - os._exit would not
     except BaseException:
         return
 

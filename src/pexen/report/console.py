@@ -77,7 +77,8 @@ class Console:
         self._total = len(plan.tasks)
         if self._verbosity >= 0:
             words = [counted(self._total, "task"), counted(plan.jobs, "job")]
-            self._lines.append(f"{visible(plan.title)}: {', '.join(words)}" + (f", output in {visible(plan.folder)}" if plan.folder else ""))
+            words += [f"output in {visible(plan.folder)}"] if plan.folder else []
+            self._lines.append(f"{visible(plan.title)}: {', '.join(words)}")
         self._flush()
 
     def finished(self, result: Result) -> None:
@@ -205,7 +206,7 @@ class Console:
                 said = f": {first_line(report.message)}" if report.message else ""
                 lines.append(f"  {report.status} {visible(report.name)}{said}")
         lines += self._output(result)
-        lines.append(f"  {self._dim('again:')} {self._plan.again(result.path)}")
+        lines.append(f"  {self._dim('again:')} {visible(self._plan.again(result.path))}")
         return lines
 
     def _trace(self, error: Failure) -> list[str]:
@@ -221,7 +222,7 @@ class Console:
             return []
         lines = visible_lines(output.tail(TAIL + 1))
         told = f"the last {TAIL} lines of {sized(output.size)} of output" if len(lines) > TAIL else "output"
-        head = f"  {self._dim(told + ', all of it in')} {self._plan.file(output.path)}"
+        head = f"  {self._dim(f'{told}, in')} {visible(self._plan.file(output.path))}"
         return [head, *(f"  {self._dim('|')} {line}" for line in lines[-TAIL:])]
 
     def _grouped(self, status: Status, results: list[Result]) -> list[str]:

@@ -6,11 +6,11 @@ import sys
 
 def look():
     """Return what a task may notice of the ones before it."""
-    import contextlib
     import decimal
     import locale
     import resource
     import signal
+    import subprocess
     import threading
 
     mask = os.umask(0o22)
@@ -18,9 +18,14 @@ def look():
     return {
         "folder": os.getcwd(),
         "environment": dict(os.environ),
-        "environment of children": os.popen("echo ${CHANGED-unset} ${HOME-unset} ${DIRECT-unset}").read(),
+        "environment of children": sorted(
+            subprocess.run("env -0", shell=True, stdout=subprocess.PIPE, check=True).stdout.split(b"\0")
+        ),
         "umask": mask,
-        "handlers": [str(signal.getsignal(number)) for number in sorted(signal.valid_signals())],
+        "handlers": [
+            getattr(signal.getsignal(number), "__qualname__", signal.getsignal(number))
+            for number in sorted(signal.valid_signals())
+        ],
         "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
         "timer": signal.getitimer(signal.ITIMER_REAL),
         "limits": [resource.getrlimit(number) for number in range(16)],
@@ -31,11 +36,12 @@ def look():
         "standard": [os.readlink(f"/proc/self/fd/{number}") for number in range(3)],
         "threads": [thread.name for thread in threading.enumerate()],
         "children": _children(),
+        "arguments": list(sys.argv),
+        "identity": (os.getresuid(), os.getresgid(), os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)),
         "recursion": sys.getrecursionlimit(),
         "tracing": (sys.gettrace(), sys.getprofile()),
         "precision": decimal.getcontext().prec,
         "zone": __import__("time").tzname,
-        "suppressed": contextlib.suppress.__name__,
     }
 
 
@@ -213,6 +219,17 @@ def zombie():
         os._exit(0)
 
 
+def arguments():
+    sys.argv.append("more")
+
+
+def identity():
+    if not os.getuid():
+        os.seteuid(12345)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    __import__("posix").nice(1)
+
+
 def recursion():
     sys.setrecursionlimit(5000)
 
@@ -235,5 +252,5 @@ CHANGES = [
     folder, removed_folder, environment, environment_directly, environment_replaced, environment_cleared, zone, umask,
     handlers, hostile_handler, signal_mask, alarm, bare_alarm, soft_limit, hard_limit, path, path_replaced, other_locale,
     streams, closed_streams, closed_stdin, redirected_descriptors, closed_descriptors, thread, living_thread, child, zombie,
-    recursion, tracing, precision,
+    arguments, identity, recursion, tracing, precision,
 ]  # fmt: skip

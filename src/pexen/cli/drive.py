@@ -1,0 +1,185 @@
+"""Driving a run from the command line: the pool, the console, what signals ask for, the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pexen.cli.isolate import isolate
+from pexen.cli.main import FAILED, GOOD, INTERRUPTED
+from pexen.cli.options import resources
+from pexen.cli.place import Place
+from pexen.cli.screen import Screen, has_colour, is_live
+from pexen.factory.collect import asker
+from pexen.factory.conditions import gate
+from pexen.factory.facts import Facts
+from pexen.model.result import BAD, Result, Status
+from pexen.pool.local import LocalPool
+from pexen.report.base import Flight, Observers, Plan, Summary
+from pexen.report.console import Console
+from pexen.report.text import counted, quoted, visible
+from pexen.sched.sched import Sched
+
+if TYPE_CHECKING:
+    from pexen.cli.run import How
+    from pexen.cli.selection import Chosen
+    from pexen.cli.signals import Interrupts
+
+_GATHER = 0.02
+"""Seconds for which results are collected before they are shown."""
+_LIVE_TICK, _TICK = 0.25, 1.0
+_GRACE = 5.0
+"""Seconds between asking and killing what was added on the fly; other tasks say it themselves."""
+
+
+def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
+    """Run the selected tasks and return the exit code."""
+    screen = Screen()
+    live = is_live(screen, os.environ) and not how.inline
+    colour, verbosity = has_colour(how.color, 2), how.verbose - how.quiet
+    console = Console(screen, colour=colour, live=live, verbosity=verbosity, heartbeat=how.heartbeat)
+    observers = Observers([console])
+    place = Place(chosen.root)
+    try:
+        pool = _pool(how, place.output)
+        sched = Sched(
+            chosen.tasks, pool=pool, resources=resources(chosen.root), maxfail=how.failures,
+            backlog=1 if how.inline else 1000, gate=gate(Facts(), asker(isolate)),
+        )  # fmt: skip
+        place.begin()
+        observers.begin(Plan(
+            chosen.tasks, chosen.title, pool.workers, "" if how.inline else chosen.shown(place.output), chosen.again,
+            lambda file: quoted(chosen.shown(file)), lambda task: sched.bindings(task.name),
+        ))  # fmt: skip
+        for note in filter(None, (place.note, how.hint)):
+            observers.note(note)
+        driver = Driver(sched, chosen, how, observers, interrupts)
+        started = time.monotonic()
+        try:
+            driver.drive(_LIVE_TICK if live else _TICK)
+        finally:
+            observers.end(Summary(sched.results, time.monotonic() - started, driver.stopped))
+    finally:
+        place.close()
+    for broken in observers.broken:
+        screen.write(f"note: a report is incomplete: {visible(broken)}\n")
+    return verdict(sched.results, strict=how.strict, interrupted=bool(driver.stopped))
+
+
+def _pool(how: How, output: str) -> LocalPool:
+    if how.inline:
+        from pexen.pool.inline import InlinePool
+
+        return LocalPool(1, callables=InlinePool(), capture=False)
+    workers = how.jobs or None
+    if how.failures:
+        from pexen.pool.process import ProcessPool
+
+        # Nothing is sent ahead: what has not started when the last allowed failure comes never does.
+        return LocalPool(workers, callables=ProcessPool(workers, spare=0, output=output), output=output)
+    return LocalPool(workers, callables="process", output=output)
+
+
+class Driver:
+    """Stays with a run to its end: shows results as they come, and does what signals ask for.
+
+    ``stopped`` is why it ended early, afterwards.
+    """
+
+    def __init__(
+        self, sched: Sched, chosen: Chosen, how: How, observers: Observers, interrupts: Interrupts
+    ) -> None:  # fmt: skip
+        self.stopped = ""
+        self._sched = sched
+        self._chosen = chosen
+        self._how = how
+        self._observers = observers
+        self._interrupts = interrupts
+        self._heard = 0
+        self._kill_at: float | None = None
+
+    def drive(self, tick: float) -> None:
+        """Run everything; look up at least every ``tick`` seconds."""
+        run = self._run = self._sched.open()
+        self._interrupts.tell(run.wake)
+        gather = 0.0 if self._how.inline else _GATHER
+        try:
+            while (results := run.take(tick, gather=gather)) is not None:
+                self._observers.finished(results)
+                self._observers.moment(self._look)
+                if self._how.inline:
+                    self._attend(results)
+                self._heed()
+        finally:
+            run.close()
+
+    def _look(self) -> list[Flight]:
+        with self._run.lock:
+            return [Flight(one.path, one.age) for one in self._run.in_flight()]
+
+    # -- signals ------------------------------------------------------------------------------------------------------
+
+    def _heed(self) -> None:
+        """Do what signals have asked for, and kill what does not stop in time."""
+        count, heard = self._interrupts.count, self._heard
+        if count > heard:
+            self._heard = count
+            if not heard:
+                self._stop()
+            if count > 1:
+                self._kill("interrupted again: killing what still runs; once more leaves at once")
+        elif self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._kill("killing what has not stopped in time")
+
+    def _stop(self) -> None:
+        """Start nothing more, and ask what runs to stop."""
+        self.stopped = "interrupted"
+        flights = [one for one in self._look() if one.age is not None]
+        paths = {one.path for one in flights}
+        grace = max((task.grace for task in self._chosen.tasks if task.name in paths), default=_GRACE)
+        self._kill_at = time.monotonic() + grace
+        self._run.cancel()
+        told = f"waiting for {counted(len(flights), 'task')} to stop; once more kills" if flights else "nothing was running"
+        self._observers.note(f"interrupted: {told}")
+
+    def _kill(self, told: str) -> None:
+        self._kill_at = None
+        self._observers.note(told)
+        self._run.cancel(force=True)
+
+    # -- inline -------------------------------------------------------------------------------------------------------
+
+    def _attend(self, results: list[Result]) -> None:
+        """Leave the terminal as the next task should find it; debug what has failed."""
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        for result in results if self._how.debug and not self._interrupts.count else ():
+            error = result.error.exception if result.status in BAD and result.error else None
+            if error is not None and error.__traceback__ is not None:
+                self._debug(error)
+
+    def _debug(self, error: BaseException) -> None:
+        import pdb  # noqa: T100 - it is what was asked for
+
+        with self._interrupts.suspended():
+            try:
+                pdb.post_mortem(error.__traceback__)
+            except KeyboardInterrupt:
+                self._interrupts.count += 1
+
+
+def verdict(results: Mapping[str, Result], *, strict: bool, interrupted: bool) -> int:
+    """Return the exit code for these results."""
+    if interrupted:
+        return INTERRUPTED
+    for one in results.values():
+        if one.status in BAD or one.status is Status.CANCELLED:
+            return FAILED
+        # A lazy task that nobody needed is no test that did not happen.
+        if strict and (one.status is Status.WARNED or (one.status is Status.SKIPPED and not one.task.lazy)):
+            return FAILED
+    return GOOD

@@ -1,0 +1,127 @@
+"""What is always true of a planner. For tests, which ask after every verb: it looks at everything.
+
+*Counts*: what ``missing`` says of a blocked task or junction is the number of things it still waits for; ``unfinished``,
+``running``, the amounts held and free add up. *Places*: a task that is ready is in the ready queue, or parked on exactly
+one thing; nobody else is parked or holds anything before it has started. *Nobody sleeps*: where a parked task could be
+granted what it was refused, one of its pool is on its way to take it.
+"""
+
+# ruff: noqa: SLF001 - it is a part of the planner
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pexen.core.locks import Resource, Thing
+from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State
+from pexen.errors import InternalError
+
+if TYPE_CHECKING:
+    from pexen.core.planner import Planner
+
+_OPEN = frozenset({State.BLOCKED, State.READY, State.RUNNING})
+
+
+def check(planner: Planner) -> None:
+    """Raise `InternalError` that names what is not as it must be."""
+    nodes = list(planner._nodes.values())
+    _check_counts(planner, nodes)
+    for node in nodes:
+        _check_missing(planner, node)
+    for junction in _junctions(nodes):
+        _check_junction(junction)
+    queued = {id(entry[3]) for queue in planner._queues.values() for entry in queue.entries()}
+    for node in nodes:
+        _check_place(node, id(node) in queued)
+    for thing in planner._things():
+        _check_thing(thing, nodes)
+    barrier = planner._barrier
+    if barrier is not None:
+        _sure(barrier.state is State.READY and barrier.waiting is not None, "the barrier does not wait")
+    for thing in planner._things():
+        _sure(thing.barrier is (barrier if thing in dict(barrier.needs or ()) else None) if barrier else thing.barrier is None,
+              f"{thing.name} is kept for the wrong task")
+
+
+def _check_counts(planner: Planner, nodes: list[Node]) -> None:
+    world = planner._world
+    active = [node for node in nodes if node.state in {State.RUNNING, State.UP}]
+    bare = sum(node.needs is None for node in active)
+    others = sum(world not in dict(node.needs or ()) for node in planner._unfreed)
+    _sure(planner.unfinished == sum(node.state not in FINAL for node in nodes), "unfinished")
+    _sure(planner.running == len(active), "running")
+    _sure(world.running == bare + others, f"{world.running} run, and not {bare} + {others}")
+    for node in active:
+        _sure(node.needs is None or node in planner._unfreed, f"{node} holds nothing")
+    for node in planner._graph.dormant:
+        _sure(node.state is State.BLOCKED, f"{node} sleeps")
+
+
+def _check_missing(planner: Planner, node: Node) -> None:
+    """See that a blocked task waits for as much as is open, and a ready one for nothing."""
+    if node.state in FINAL:
+        return
+    graph = planner._graph
+    left = sum(one.state in _OPEN for one in node.bound)
+    left += sum(one.state not in FINAL for one in graph.after.get(node, ())) + (node in graph.dormant)
+    _sure(node.missing == left, f"{node} misses {node.missing}, not {left}")
+    _sure(node.state is not State.BLOCKED or left > 0, f"{node} is blocked by nothing")
+    for one in node.bound:
+        told = (one.dependants or []).count(node)
+        _sure(one.state not in _OPEN or told == node.bound.count(one), f"{one!r} would tell {node} {told} times")
+
+
+def _check_junction(junction: Junction) -> None:
+    states = [member.state for member in junction.members]
+    left = sum(state in _OPEN for state in states)
+    if junction.state is State.BLOCKED:
+        _sure(junction.missing == left > 0, f"{junction} misses {junction.missing}, not {left}")
+    elif junction.state is State.FAILED:
+        _sure(not (junction.any and left), f"{junction} has {left} left")
+    elif junction.any:
+        _sure(junction.chosen in junction.members, f"{junction} has chosen nobody")
+    else:
+        _sure(not left, f"{junction} is met too early")
+
+
+def _check_place(node: Node, is_queued: bool) -> None:
+    thing = node.waiting.thing if node.waiting is not None else None
+    if node.state is not State.READY:
+        _sure(node.waiting is None, f"{node} waits")
+    elif thing is None:
+        _sure(is_queued, f"{node} is lost")
+    else:
+        _sure(any(entry[3] is node for queue in thing.waiting.values() for entry in queue.entries()), f"{node} is parked nowhere")
+        _sure(thing in dict(node.needs or ()), f"{node} is parked on {thing.name}")
+
+
+def _check_thing(thing: Thing, nodes: list[Node]) -> None:
+    for holder in thing.holders:
+        _sure(holder.state not in UNSTARTED, f"{thing.name} is held by {holder}")
+    parked = [node for node in nodes if thing.is_parked(node)]
+    _sure(thing.parked == len(parked), f"{thing.name}: {thing.parked} parked, found {len(parked)}")
+    if isinstance(thing, Resource):
+        held = sum(thing.holders.values())
+        _sure(abs(thing.free + held - thing.total) <= thing.slack, f"{thing.name}: {thing.free} free, {held} held")
+        _sure(not thing.names or len(thing.units) == thing.free, f"{thing.name}: units")
+    for queue in thing.grantable():
+        entry = queue.first()
+        pool = entry and entry[3].queue
+        offered = [node for node in nodes if node.waiting is not None and node.waiting.offered is thing and node.queue is pool]
+        _sure(any(node.waiting and node.waiting.thing is None for node in offered), f"{thing.name} is free, {entry} sleeps")
+
+
+def _junctions(nodes: list[Node]) -> list[Junction]:
+    found: dict[Junction, None] = {}
+    stack = [one for node in nodes for one in node.bound if isinstance(one, Junction)]
+    while stack:
+        junction = stack.pop()
+        if junction not in found:
+            found[junction] = None
+            stack += [one for one in junction.members if isinstance(one, Junction)]
+    return list(found)
+
+
+def _sure(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise InternalError(f"an invariant of the planner is broken: {otherwise}")
