@@ -72,7 +72,7 @@ def test_requirements_come_along_unless_told_otherwise(tree):
 def test_keyword_and_tags_narrow_down(tree):
     assert paths("tree", keyword="net and not deep") == ["net/b.sh"]
     assert paths("tree", tags="slow") == ["net/deep/c.sh"]
-    assert paths("tree", keyword="nothing like that") == []
+    assert paths("tree", keyword="nowhere") == []
 
 
 def test_a_slip_of_the_pen_is_an_error_and_an_empty_folder_is_not(tree):
@@ -166,9 +166,18 @@ def test_arguments_that_nobody_takes_are_an_error(tree):
 AWKWARD = ["plain.sh", "with space", "-dash", "quote'd", "fs:x", "a::b", "star*", "$HOME", "back\\slash", "json", "esc\x1b[31m", "tab\there"]
 
 
+@pytest.fixture
+def plain(tmp_path):
+    """A tree without Python in it: it is collected here and now."""
+    write(tmp_path / "tree" / "pexen.toml", "")
+    script(tmp_path / "tree" / "a.sh")
+    return tmp_path / "tree"
+
+
 @pytest.mark.parametrize("name", AWKWARD)
 @pytest.mark.parametrize("inside", [False, True])
-def test_the_command_to_run_it_again_selects_just_that_task(name, inside, tree, monkeypatch):
+def test_the_command_to_run_it_again_selects_just_that_task(name, inside, plain, monkeypatch):
+    tree = plain
     write(tree / name, "#!/bin/sh\n", executable=True)
     if inside:
         monkeypatch.chdir(tree)
@@ -186,18 +195,18 @@ def bash_words(line):
     return done.stdout.decode().split("\0")[:-1]
 
 
-def test_a_name_that_is_no_utf_8_can_be_run_again(tree):
-    file = os.fsencode(tree) + b"/\xff.sh"
+def test_a_name_that_is_no_utf_8_can_be_run_again(plain):
+    file = os.fsencode(plain) + b"/\xff.sh"
     with open(file, "w") as opened:
         opened.write("#!/bin/sh\n")
     os.chmod(file, 0o755)
-    (name,) = set(paths("tree")) - {"a.sh", "db/create", "db/drop", "net/b.sh", "net/deep/c.sh"}
+    (name,) = set(paths("tree")) - {"a.sh"}
     assert paths(bash_words(chosen("tree").again(name))[2]) == [name]
 
 
-def test_a_root_below_the_root_does_not_capture_the_path(tree):
-    write(tree / "vendored" / ".git" / "HEAD", "")
-    script(tree / "vendored" / "x.sh")
+def test_a_root_below_the_root_does_not_capture_the_path(plain):
+    write(plain / "vendored" / ".git" / "HEAD", "")
+    script(plain / "vendored" / "x.sh")
     word = chosen("tree").again("vendored/x.sh").split()[2]
     assert word == "tree::vendored/x.sh"
     assert paths(word) == ["vendored/x.sh"]

@@ -196,7 +196,7 @@ def test_any_error_is_a_definition_error_with_file_and_line(error):
 
 
 def test_a_level_is_left_when_make_fails_inside():
-    left = []
+    left, kept = [], []
 
     def make(self):
         with self.level("a"):
@@ -205,8 +205,12 @@ def test_a_level_is_left_when_make_fails_inside():
             finally:
                 left.append("a")
 
+    def holding(self):
+        kept.append(make(self))  # somebody else holds the generator, so that it is not closed for lack of references
+        return kept[0]
+
     with pytest.raises(DefinitionError, match="yielded int"):
-        Made(make)()
+        Made(holding)()
     assert left == ["a"]
     assert paths(Made(lambda self: [Task(build, path="x")])()) == ["x"]
 

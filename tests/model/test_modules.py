@@ -33,7 +33,8 @@ def test_a_folder_is_a_package_in_which_files_find_each_other(tmp_path):
     assert load("planted.main").y == 3
 
 
-def test_no_byte_code_is_written_or_believed(tmp_path):
+def test_no_byte_code_is_written_or_believed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "changing.py"
     TREE_MODULES["changing_module"] = str(file)
     for number in range(3):

@@ -251,8 +251,10 @@ def test_the_environment(monkeypatch) -> None:
         task = command(["env"], "a/b", env={"BOTH": "inner", "EMPTY": ""})
         units = {"gpu": ("0", "1"), "test-bed.1": ("x",)}
         seen = printed(box.run(task, number=3, units=units)).decode().splitlines()
+        others = [printed(box.run(command(["env"], "x", env=env))) for env in ({"A": "1"}, {"B": "2"}, {})]
     assert {"OUTER=outer", "BOTH=inner", "EMPTY=", "PEXEN_JOBS=3", "PEXEN_PATH=a/b", "PEXEN_ATTEMPT=3"} <= set(seen)
     assert {"PEXEN_UNITS_GPU=0,1", "PEXEN_UNITS_TEST_BED_1=x"} <= set(seen)
+    assert [(b"\nA=1\n" in one, b"\nB=2\n" in one) for one in others] == [(True, False), (False, True), (False, False)]
     names = [line.partition("=")[0] for line in seen]
     assert len(names) == len(set(names))
     assert not {"LATER", "PEXEN_UNITS_TPU", "PEXEN_VALUES"} & set(names)
@@ -300,14 +302,18 @@ def test_without_capture_it_has_the_runners_streams(capfd) -> None:
     assert capfd.readouterr() == ("out\n", "err\n")
 
 
-def test_a_runner_whose_streams_are_closed_runs_commands_all_the_same(tmp_path) -> None:
+@pytest.mark.parametrize("closed_first", [True, False])
+def test_a_runner_whose_streams_are_closed_runs_commands_all_the_same(tmp_path, closed_first) -> None:
+    """Its own files get the numbers of the streams: those of the pool, or those for output."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys; from tests.pool.test_command import *\n"
-        "with opened() as box: said = [printed(box.run(['sh', '-c', 'cat; echo out; echo err >&2'])) for _ in range(3)]\n"
+        "from tests.pool.test_command import *\n"
+        "with opened() as box:\n"
+        f"    [os.close(number) for number in range({0 if closed_first else 3})]\n"
+        "    said = [printed(box.run(['sh', '-c', 'cat; echo out; echo err >&2'])) for _ in range(3)]\n"
         f"open({str(tmp_path / 'said')!r}, 'w').write(repr(said))\n"
     )
-    run_python(["-P", str(script)], "0<&- 1>&- 2>&-")
+    run_python(["-P", str(script)], "0<&- 1>&- 2>&-" if closed_first else "")
     assert (tmp_path / "said").read_text() == repr([b"out\nerr\n"] * 3)
 
 
@@ -339,14 +345,23 @@ def test_output_is_kept_to_the_byte_in_the_order_of_writing() -> None:
         assert (outcome.output.size, outcome.output.cut) == (768, False)
 
 
+def test_a_private_folder_is_private_whatever_the_umask(box) -> None:
+    before = os.umask(0o777)
+    try:
+        output = box.run("echo out").output
+    finally:
+        os.umask(before)
+    assert output is not None
+    assert os.stat(output.path).st_mode & 0o777 == 0o600
+    assert os.stat(os.path.dirname(output.path)).st_mode & 0o777 == 0o700
+
+
 def test_output_lives_as_long_as_results_do_and_not_longer(box) -> None:
     outcome = box.run("echo out")
     assert box.run("true").output is None
     output = outcome.output
     assert output is not None
     folder = os.path.dirname(output.path)
-    assert os.stat(output.path).st_mode & 0o777 == 0o600
-    assert os.stat(folder).st_mode & 0o777 == 0o700
     box.pool.close()
     assert os.listdir(folder) == [os.path.basename(output.path)]
     assert output.read() == b"out\n"

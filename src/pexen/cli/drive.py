@@ -17,6 +17,7 @@ from pexen.factory.collect import asker
 from pexen.factory.conditions import gate
 from pexen.factory.facts import Facts
 from pexen.model.result import BAD, Result, Status
+from pexen.model.task import Task
 from pexen.pool.local import LocalPool
 from pexen.report.base import Flight, Observers, Plan, Summary
 from pexen.report.console import Console
@@ -52,7 +53,7 @@ def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
         place.begin()
         observers.begin(Plan(
             chosen.tasks, chosen.title, pool.workers, "" if how.inline else chosen.shown(place.output), chosen.again,
-            lambda file: quoted(chosen.shown(file)), lambda task: sched.bindings(task.name),
+            lambda file: quoted(chosen.shown(file)), lambda task: _requirements(sched, task),
         ))  # fmt: skip
         for note in filter(None, (place.note, how.hint)):
             observers.note(note)
@@ -67,6 +68,13 @@ def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
     for broken in observers.broken:
         screen.write(f"note: a report is incomplete: {visible(broken)}\n")
     return verdict(sched.results, strict=how.strict, interrupted=bool(driver.stopped))
+
+
+def _requirements(sched: Sched, task: Task) -> list[tuple[str, list[str]]]:
+    """Return each requirement of a task in words, with the paths it is bound to."""
+    from pexen.cli.list import worded  # only asked for with -vv
+
+    return [(worded(item), paths) for item, (_, paths) in zip(task.requires, sched.bindings(task.name), strict=True)]
 
 
 def _pool(how: How, output: str) -> LocalPool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from pexen.cli.main import GOOD
 from pexen.cli.options import CONTEXT, Pair, resolved, setting
 from pexen.cli.screen import has_colour, write_out
 from pexen.cli.selection import Chosen, Gathered, Request
-from pexen.errors import DefinitionError, nearest
+from pexen.errors import DefinitionError
 from pexen.model.command import Command
 from pexen.model.meta import FIELDS
 from pexen.model.task import Task
@@ -47,9 +46,7 @@ def _the_task(chosen: Chosen, word: str) -> Task:
     if found:
         some = ", ".join(task.name for task in found[:3])
         raise DefinitionError(f"there are {len(found)} tasks at {word}", facts=[("for example", some)], hint=f"pexen list {word}")
-    names = {task.name.rpartition("/")[2]: task.name for task in chosen.collected}
-    hint = nearest(os.path.basename(word), names)
-    raise DefinitionError(f"there is no task at {word}", hint=hint or "every executable file is a task; pexen list shows them")
+    raise DefinitionError(f"there is no task at {word}", hint="every executable file is a task; pexen list shows them")
 
 
 def explained(chosen: Chosen, task: Task, *, colour: bool) -> Iterator[str]:

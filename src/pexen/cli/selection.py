@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pexen.cli.isolate import isolate
@@ -20,7 +21,7 @@ from pexen.factory.collect import Collected, collect, collect_from
 from pexen.factory.params import Params
 from pexen.factory.select import CHOSEN, Selection, select
 from pexen.factory.tree import find_root, place_in
-from pexen.model.path import is_below
+from pexen.model.path import is_below, last_of
 from pexen.model.task import Task
 from pexen.report.text import quoted
 
@@ -205,8 +206,9 @@ class Gathered:
         typed = self.paths[path]
         if "::" not in typed and os.path.lexists(os.path.join(self.root, path)):
             return
-        places = {part for task in tasks for part in _places(task.name)}
-        raise DefinitionError(f"there is nothing at {path!r}", facts=[("in", self.root)], hint=nearest(path, sorted(places)) or "pexen list")
+        raise DefinitionError(
+            f"there is nothing at {path!r}", facts=[("in", self.root)], hint=_near(path, tasks) or "pexen list shows what there is"
+        )
 
     def _extra(self) -> list[str]:
         """Return what must be said again for the tasks to be the same."""
@@ -231,6 +233,14 @@ def _collected(source: Source, params: Params) -> Collected:
 
         return Collected(list(FilesystemFactory(source.what)()), params)
     return collect(source.what, params, isolate=isolate)
+
+
+def _near(path: str, tasks: Iterable[Task]) -> str:
+    """Return a hint: the nearest path, or one with the nearest last component."""
+    places = sorted({place for task in tasks for place in _places(task.name)})
+    by_name = {last_of(place): place for place in places}
+    close = get_close_matches(path, places, 1) or [by_name[name] for name in get_close_matches(last_of(path), by_name, 1)]
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _places(path: str) -> Iterable[str]:

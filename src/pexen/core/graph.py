@@ -99,14 +99,15 @@ class Graph:
         return known if known or task.once else None
 
     def _work_out(self, task: Task) -> Needs:
+        meta = task.meta
         wanted: dict[Thing, float] = {}
-        for lock in task.uses:
+        for lock in meta.get("uses") or ():
             self._want(wanted, lock, S, IS)
-        for lock in task.claims:
+        for lock in meta.get("claims") or ():
             self._want(wanted, lock, X, IX)
-        for name, amount in task.resources.items():
+        for name, amount in (meta.get("resources") or {}).items():
             wanted[self._resource(task, name, amount)] = amount
-        if task.alone:
+        if meta.get("alone"):
             wanted[self.world] = X
         return tuple(wanted.items())
 

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING
 from pexen.core.ready import ReadyQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pexen.core.node import Node, Waiting
     from pexen.core.ready import Entry
 
@@ -121,6 +123,19 @@ class Thing:
         queue.push((node.priority, -node.weight, node.order, node))
         self.parked += 1
 
+    def park_all(self, entries: list[Entry], want: float, pool: ReadyQueue) -> None:
+        """Enter nodes that wait here and need nothing else, after one like them has been entered; sorted."""
+        if not entries:
+            return
+        self.waiting[want, pool].extend(entries)
+        self.parked += len(entries)
+        lines = self.lines
+        for *_, node in entries:
+            line = lines.get((node.priority, want))
+            if line is None:
+                line = lines[node.priority, want] = Line()
+            line.queue.append((node, node.waiting, line.fresh))  # type: ignore[arg-type]
+
     def unpark(self, node: Node) -> None:
         """Forget a node that waited here; its entries in the queues are dropped when they come up."""
         waiting = node.waiting
@@ -132,10 +147,19 @@ class Thing:
         """Tell whether a node waits here."""
         return node.waiting is not None and node.waiting.thing is self
 
-    def grantable(self, pool: ReadyQueue | None = None) -> list[ReadyQueue]:
+    def offer(self, pool: ReadyQueue | None = None) -> None:
+        """Bring the best parked task that now fits back to its ready queue: one for each pool, or for one."""
+        barrier = self.barrier
+        if barrier is not None and self.is_parked(barrier) and self.fits(self.barrier_want):
+            self._hand(barrier.key())  # whoever stands before it in its queue is not admitted
+        if self.parked:
+            for queue in self.grantable(pool):
+                self._hand(queue.pop())
+
+    def grantable(self, pool: ReadyQueue | None = None) -> Iterable[ReadyQueue]:
         """Return queues whose first node could be granted what it wants now: the best for each pool, or for one."""
         best: dict[ReadyQueue, tuple[Entry, ReadyQueue]] = {}
-        empty = []
+        empty = None
         for kind, queue in self.waiting.items():
             want, home = kind
             if pool is not None and home is not pool:
@@ -148,21 +172,17 @@ class Thing:
                 queue.pop()  # it left, or waits elsewhere
                 entry = queue.first()
             if entry is None:
-                empty.append(kind)
-            elif (home not in best or entry < best[home][0]) and self.admits(entry[3], want):
+                empty = [*(empty or ()), kind]
+            elif not self.admits(entry[3], want):
+                continue
+            elif len(self.waiting) == 1:
+                return (queue,)
+            elif home not in best or entry < best[home][0]:
                 best[home] = entry, queue
-        for kind in empty:
-            del self.waiting[kind]
-        return [queue for _, queue in best.values()]
-
-    def offer(self, pool: ReadyQueue | None = None) -> None:
-        """Bring the best parked task that now fits back to its ready queue: one for each pool, or for one."""
-        barrier = self.barrier
-        if barrier is not None and self.is_parked(barrier) and self.fits(self.barrier_want):
-            self._hand(barrier.key())  # whoever stands before it in its queue is not admitted
-        if self.parked:
-            for queue in self.grantable(pool):
-                self._hand(queue.pop())
+        if empty is not None:
+            for kind in empty:
+                del self.waiting[kind]
+        return [queue for _, queue in best.values()] if best else ()
 
     def _hand(self, entry: Entry) -> None:
         node = entry[3]
@@ -182,27 +202,29 @@ class Thing:
 
     def overtaken(self, node: Node, want: float) -> Node | None:
         """Count a start that is about to take this much; return who was overtaken too often, the oldest of them."""
-        late, mine, empty = None, node.waiting, []
+        late, mine, empty = None, node.waiting, None
         for kind, line in self.lines.items():
             queue = line.queue
             while queue and queue[0][0].waiting is not queue[0][1]:
                 queue.popleft()
             if not queue:
-                empty.append(kind)
+                empty = [*(empty or ()), kind]
                 continue
             first, waiting, since = queue[0]
             if first is node or kind[0] > node.priority or not self.conflicts(want, kind[1]):
                 continue
-            if line.first is not waiting:
-                line.first, line.later = waiting, 0
             if mine is None:
                 line.fresh += 1
             elif mine.first > waiting.first:
+                if line.first is not waiting:
+                    line.first, line.later = waiting, 0
                 line.later += 1
-            if line.fresh - since + line.later >= OVERTAKES and (late is None or waiting.first < late.waiting.first):  # type: ignore[union-attr]
+            count = line.fresh - since + (line.later if line.first is waiting else 0)
+            if count >= OVERTAKES and (late is None or waiting.first < late.waiting.first):  # type: ignore[union-attr]
                 late = first
-        for kind in empty:
-            del self.lines[kind]
+        if empty is not None:
+            for kind in empty:
+                del self.lines[kind]
         return late
 
 

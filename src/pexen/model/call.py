@@ -110,7 +110,12 @@ def where_defined(what: Callable[..., Any]) -> str:
     told = getattr(type(what), "pexen_where", None)
     if told is not None:
         return str(what.pexen_where)  # type: ignore[attr-defined]
-    code = getattr(inspect.unwrap(what), "__code__", None)
+    inner: Any = inspect.unwrap(what)
+    while not hasattr(inner, "__code__") and hasattr(inner, "func"):
+        inner = inspect.unwrap(inner.func)
+    if not hasattr(inner, "__code__"):
+        inner = inner.__init__ if isinstance(inner, type) else getattr(type(inner), "__call__", inner)
+    code = getattr(inner, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else type(what).__name__
 
 
@@ -143,6 +148,7 @@ def _fill(task: Task, kind: Kind, parameters: list[inspect.Parameter]) -> Call:
     args, kwargs = list(task.args), dict(task.kwargs)
     positional: list[Source] = []
     keyword: list[tuple[str, Source]] = []
+    passed_over: list[Source] = []
     for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
             positional += [Source(CONSTANT, value) for value in args]
@@ -158,9 +164,10 @@ def _fill(task: Task, kind: Kind, parameters: list[inspect.Parameter]) -> Call:
             continue
         source = _source(task, parameter, values, kwargs)
         if source is None:
-            continue
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            positional.append(source)
+            passed_over.append(Source(CONSTANT, parameter.default))
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            positional += [*passed_over, source]  # what stands before it cannot be left out
+            passed_over.clear()
         else:
             keyword.append((parameter.name, source))
     if args or kwargs:

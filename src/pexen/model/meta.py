@@ -318,9 +318,9 @@ def place(key: str, value: Any) -> str:  # noqa: ARG001 - the shape of all norma
 
 def requirements(key: str, value: Any) -> tuple[Any, ...]:
     """Accept what `requires` and `after` accept: names, paths, tasks, functions, any_of, all_of; or a mapping."""
-    if isinstance(value, Mapping):
-        return tuple(Named(text(key, word), _requirement(key, item)) for word, item in value.items())
     kind = type(value)
+    if kind in DIRECT:
+        return (value,)
     if kind is tuple or kind is list:
         for item in value:
             if (type(item) is not str or not item or item[0] == "/") and type(item) not in DIRECT:
@@ -331,6 +331,8 @@ def requirements(key: str, value: Any) -> tuple[Any, ...]:
         plain = _plain_names(value)
         if plain is not None:
             return plain
+    elif isinstance(value, Mapping):
+        return tuple(Named(text(key, word), _requirement(key, item)) for word, item in value.items())
     return tuple(_requirement(key, item) for item in _several(key, value))
 
 

@@ -72,7 +72,14 @@ class Failure:
     @property
     def exception(self) -> BaseException | None:
         """The exception itself, unpickled on first access, or None where only the text could be carried."""
-        found = self.carried.load() if isinstance(self.carried, Pickled) else self.carried
+        found = self.carried
+        if isinstance(found, Pickled):
+            try:
+                found = found.load()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - its own unpickling may raise anything; the text is left
+                return None
         return found if isinstance(found, BaseException) else None
 
     def __str__(self) -> str:
@@ -157,7 +164,7 @@ class Output:
                 text = file.read().decode(errors="backslashreplace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(text.splitlines()[-lines:]) if lines > 0 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,9 +296,9 @@ class Result:
             about = Details(
                 failure,
                 about.reason,
-                about.reports,
+                tuple(replace(one, data=_carry_items(one.data)) for one in about.reports),
                 about.earlier,
-                (_carry(self.shared),) if about.shared else (),
+                tuple(_carry(layer) or _carry_items(layer) for layer in about.shared),
                 output,
             )
             about.earlier = tuple(replace(one, failure=None, output=None) for one in about.earlier)
@@ -305,9 +312,16 @@ def _carry(value: Any) -> Any:
     try:
         data = pickle.dumps(value)
         pickle.loads(data)  # noqa: S301 - our own bytes
-    except Exception:  # noqa: BLE001 - a value's own pickling may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a value's own pickling may raise anything
         return None
     return Pickled(data)
+
+
+def _carry_items(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those items that surely pickle; the others stay behind."""
+    return {key: value for key, value in items.items() if value is None or _carry((key, value))}
 
 
 def _gone() -> NoReturn:

@@ -61,7 +61,7 @@ class Member:
             undo.callback(os.close, self.gate)
             self._words = os.memfd_create("pexen-start")
             undo.callback(os.close, self._words)
-            stderr = _stderr()
+            stderr = os.dup(lent.enter_context(start.standard(2)))
             lent.callback(os.close, stderr)
             self.process = starter.start(start.Inherited(theirs.fileno(), self.gate, stderr, self._words))
             undo.pop_all()
@@ -192,11 +192,3 @@ class Member:
         if self._words >= 0:
             os.close(self._words)
             self._words = -1
-
-
-def _stderr() -> int:
-    """Return a copy of our standard error, or /dev/null where it is closed."""
-    try:
-        return os.dup(2)
-    except OSError:
-        return os.open(os.devnull, os.O_WRONLY)

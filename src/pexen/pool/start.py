@@ -14,6 +14,7 @@ kills the group of every worker that holds the other end, busy or not (see `pexe
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -193,31 +194,51 @@ def launch(module: str, descriptors: Sequence[int], stderr: int | None = None) -
     """Start an interpreter like this one, in a session of its own, that runs ``main(*descriptors)`` of a module."""
     if not sys.executable:
         raise OSError("sys.executable does not say where Python is")
-    code = _BOOT.format(root=_ROOT, module=module, arguments=", ".join(map(str, descriptors)))
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
     with ExitStack() as closing:
-        streams = [closing.enter_context(_open_or_null(number)) for number in (1, 2)]
+        streams = [closing.enter_context(standard(number)) for number in (1, 2)]
+        given = [closing.enter_context(_above_standard(fd)) for fd in descriptors]
+        code = _BOOT.format(root=_ROOT, module=module, arguments=", ".join(map(str, given)))
         # -P: whatever lies about in the current folder is not taken for a module of the standard library.
         return subprocess.Popen(
             [sys.executable, "-P", *flags, "-c", code],
             stdin=subprocess.DEVNULL,
             stdout=streams[0],
             stderr=streams[1] if stderr is None else stderr,
-            pass_fds=descriptors,
+            pass_fds=given,
             start_new_session=True,
         )
 
 
 @contextmanager
-def _open_or_null(number: int) -> Iterator[int]:
+def standard(number: int) -> Iterator[int]:
     """Give a standard descriptor of ours, or /dev/null where it is closed."""
-    try:
-        os.fstat(number)
-    except OSError:
+    if is_standard(number):
+        yield number
+    else:
         with open(os.devnull, "wb") as null:
             yield null.fileno()
+
+
+@contextmanager
+def _above_standard(fd: int) -> Iterator[int]:
+    """Give a descriptor that the new process's standard ones do not take the place of."""
+    if fd > 2:
+        yield fd
     else:
-        yield number
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        try:
+            yield copy
+        finally:
+            os.close(copy)
+
+
+def is_standard(number: int) -> bool:
+    """Tell whether a standard descriptor is open, and not something of ours that has got a free number."""
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False
 
 
 def kill_group(leader: Process) -> None:

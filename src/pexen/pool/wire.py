@@ -59,7 +59,7 @@ def frame(kind: int, id: int, payload: bytes = b"", tail: bytes = b"") -> bytes:
     length = len(payload) + len(tail)
     if length > LONGEST:
         raise ValueError(f"{length} bytes are more than a frame can carry")
-    check = crc32(payload, (id & _LOW) ^ kind)
+    check = crc32(payload, (id ^ id >> 32) & _LOW ^ kind)
     if tail:
         check = crc32(tail, check)
     return b"".join((HEAD.pack(length, length ^ _MASK, check, id, kind), payload, tail))
@@ -111,7 +111,7 @@ class Reader:
                 self._missing = stop - end
                 return at
             payload = data[at + size : stop]
-            if crc32(payload, (id_ & _LOW) ^ kind) != check:
+            if crc32(payload, (id_ ^ id_ >> 32) & _LOW ^ kind) != check:
                 self.damaged = True
                 return end
             found.append((kind, id_, payload))

@@ -123,11 +123,9 @@ class Decider:
                 continue
             task = attempt.task
             results[task.path] = result = Result(task, PASSED, event.value, event.started + epoch, event.duration)  # type: ignore[index]
-            fallen = planner.finish(task)
+            fallen = planner.finish(task, free=event.freed)
             if fallen:
                 self.fallen += fallen
-            if task.meta and event.freed:
-                planner.free(task)
             if self._kept:
                 fresh.append(result)
         if self.fallen:
@@ -200,9 +198,8 @@ class Decider:
         details = Details(outcome.failure, outcome.reason, reports, earlier, shared, outcome.output)
         if not outcome.locks_ok or (self._poison and status in _UNCONTROLLED):
             self.fallen += planner.poison(task)
-        self.fallen += planner.finish(task, success=status.is_success or outcome.deps_ok, status=status)
-        if outcome.freed:
-            planner.free(task)
+        success = status.is_success or outcome.deps_ok
+        self.fallen += planner.finish(task, success=success, status=status, free=outcome.freed)
         self._record(Result(task, status, outcome.value, start, outcome.duration, details))
 
     def _is_tried_again(self, task: Task, status: Status, attempt: Attempt) -> bool:

@@ -5,8 +5,10 @@ A `Sched` outlives its runs: it keeps the planner and the results, each `pexen.s
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,6 +86,10 @@ class Sched:
     def add(self, tasks: Iterable[Any]) -> None:
         """Admit more tasks, before, during or after a run; all of them or, with a `DefinitionError`, none."""
         items = [item if item.__class__ is Task else as_task(item) for item in tasks]
+        with _without_gc():
+            self._admit(items)
+
+    def _admit(self, items: list[Task]) -> None:
         with self._lock:
             run = self._run
             if run is None:
@@ -91,7 +97,7 @@ class Sched:
                 return
         if not run.add(items):  # it has just ended: they are for the next one
             run.wait_closed()
-            self.add(items)
+            self._admit(items)
 
     def run(self) -> Iterator[Result]:
         """Run everything that was added and yield each result as it comes.
@@ -209,6 +215,18 @@ def run(tasks: Iterable[Any], *, workers: int | None = None, **options: Any) -> 
 
         options["pool"] = LocalPool(workers)
     return Sched(tasks, **options).wait()
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Pause the cyclic garbage collector: a million nodes are about to be made, none of which is garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _with_commands(pool: Pool | None, pools: Mapping[str, Pool] | None) -> dict[str, Pool]:

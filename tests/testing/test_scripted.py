@@ -1,0 +1,171 @@
+"""The scripted pool under a real `Sched`: no thread, no time."""
+
+import threading
+
+import pytest
+
+import pexen
+from pexen import Report, Sched, Status, Task
+from pexen.testing import ScriptedPool, Step, VirtualClock
+
+
+def nothing():
+    raise AssertionError("a scripted pool runs nothing")
+
+
+def chain(*paths, **meta):
+    return [
+        Task(nothing, path, requires=f"/{before}" if before else None, **meta)
+        for before, path in zip([None, *paths], paths, strict=False)
+    ]
+
+
+def statuses(results):
+    return {path: str(result.status) for path, result in results.items()}
+
+
+def test_the_test_says_how_each_attempt_ends():
+    pool = ScriptedPool(workers=2)
+    sched = Sched([*chain("a", "b"), Task(nothing, "c"), Task(nothing, "d")], pool=pool)
+    run = sched.open()
+    assert pool.running() == ["a", "c"]
+    pool.end("a", value=7)
+    assert pool.running() == ["c", "b"]
+    pool.end("c", Status.FAILED, reason="as the test says")
+    assert pool.running() == ["b", "d"]
+    pool.end_all()
+    assert [one.path for one in run.take()] == ["a", "c", "b", "d"]
+    assert run.take() is None
+    run.close()
+    assert statuses(sched.results) == {"a": "passed", "c": "failed", "b": "passed", "d": "passed"}
+    assert (sched.results["a"].value, sched.results["c"].reason) == (7, "as the test says")
+
+
+def test_a_lost_attempt_is_submitted_again_and_not_charged():
+    pool = ScriptedPool()
+    run = Sched([Task(nothing, "a")], pool=pool).open()
+    pool.lose("a")
+    assert (pool.submitted, pool.running(), pool.attempt("a").number) == (["a", "a"], ["a"], 1)
+    pool.end("a")
+    [result] = run.take()
+    assert len(result.attempts) == 1
+    run.close()
+
+
+def test_reports_arrive_while_the_task_runs_and_make_it_worse():
+    pool = ScriptedPool()
+    run = Sched([Task(nothing, "a")], pool=pool).open()
+    pool.report("a", "acl", "fail", "odd")
+    pool.end("a")
+    [result] = run.take()
+    assert (result.status, [one.name for one in result.reports]) == (Status.FAILED, ["acl"])
+    run.close()
+
+
+def test_a_complete_script_runs_to_the_end_in_this_thread():
+    before = threading.active_count()
+    script = {
+        "a": [Status.CRASHED, ValueError("second"), "third"],
+        "b": [Step(value="value", shared={"key": 1}, reports=(Report("r", "warn"),))],
+        "c": [AssertionError("no")],
+        "d": [None],
+        "e": [Step(lost=True), pexen.TaskSkip("not here")],
+    }
+    tasks = [*chain("a", "b"), *chain("c", "d"), Task(nothing, "e")]
+    results = Sched(
+        [task.replace(retries=2) if task.path == "a" else task for task in tasks], pool=ScriptedPool(script)
+    ).wait()
+    assert statuses(results) == {"a": "passed", "b": "warned", "c": "failed", "d": "skipped", "e": "skipped"}
+    assert [str(one.status) for one in results["a"].attempts] == ["crashed", "error", "passed"]
+    assert (results["a"].value, results["b"].value, results["b"].shared) == ("third", "value", {"key": 1})
+    assert results["e"].reason == "not here"
+    assert threading.active_count() == before
+
+
+def test_what_the_script_does_not_name_goes_otherwise():
+    results = Sched(chain("a", "b", "c"), pool=ScriptedPool({"b": [Status.WARNED]}, otherwise=Status.PASSED)).wait()
+    assert statuses(results) == {"a": "passed", "b": "warned", "c": "passed"}
+
+
+def test_a_loop_over_the_results_drives_the_script():
+    pool = ScriptedPool(otherwise=Status.PASSED, workers=3)
+    sched = Sched([Task(nothing, "t0")], pool=pool)
+    seen = []
+    for result in sched.run():
+        seen.append(result.path)
+        if len(seen) < 20:
+            sched.add([Task(nothing, f"t{len(seen)}", requires=f"/{result.path}")])
+    assert seen == pool.submitted == [f"t{number}" for number in range(20)]
+
+
+def test_attempts_end_in_order_of_virtual_time():
+    clock = VirtualClock()
+    pool = ScriptedPool(workers=2, clock=clock, durations={"slow": 10, "quick": 1}, otherwise=Status.PASSED)
+    tasks = [
+        Task(nothing, "slow"),
+        Task(nothing, "quick"),
+        Task(nothing, "next", requires="/quick", estimate=3),
+        Task(nothing, "last"),
+    ]
+    run = Sched(tasks, pool=pool).open()
+    clock.jump(2)
+    assert pool.running() == ["slow", "next"]
+    pool.run_until_idle()
+    assert clock() == 10
+    results = {one.path: one for one in run.take()}
+    assert list(results) == ["quick", "next", "last", "slow"]
+    assert [one.duration for one in results.values()] == [1, 3, 1, 10]
+    assert all(len(one.attempts) == 1 for one in results.values())
+    run.close()
+
+
+def test_the_test_may_end_what_the_script_would_have_ended_later():
+    pool = ScriptedPool({"a": [Step(seconds=60)]})
+    run = Sched(chain("a", "b"), pool=pool).open()
+    pool.end("a", Status.TIMEOUT)
+    assert not pool.has_queued()
+    assert {one.path: str(one.status) for one in run.take()} == {"a": "timeout", "b": "skipped"}
+    run.close()
+
+
+def test_an_attempt_that_is_asked_to_stop_ends():
+    pool = ScriptedPool()
+    sched = Sched([Task(nothing, "a"), Task(nothing, "b")], pool=pool)
+    with sched:
+        sched.open()
+    assert statuses(sched.results) == {"b": "cancelled", "a": "cancelled"}
+    assert pool.asked == ["a"]
+
+
+def test_an_attempt_that_does_not_obey_ends_when_forced():
+    pool = ScriptedPool(obeys=False)
+    run = Sched([Task(nothing, "a")], pool=pool).open()
+    run.cancel()
+    assert (pool.running(), pool.attempt("a").cancelled) == (["a"], True)
+    run.cancel(force=True)
+    assert pool.running() == []
+    run.close()
+
+
+def test_commands_are_held_as_well():
+    results = Sched([pexen.command("exit 1", path="c")], pool=ScriptedPool({"c": [Status.PASSED]})).wait()
+    assert results.ok
+
+
+def test_what_it_was_given_can_be_looked_at():
+    pool = ScriptedPool(workers=2)
+    run = Sched([Task(lambda x: x, "a", args=[5], resources={"gpu": 1})], pool=pool, resources={"gpu": ["g0"]}).open()
+    assert (pool.attempt("a").kwargs or pool.attempt("a").args, pool.attempt("a").units) == ((5,), {"gpu": ("g0",)})
+    pool.end_all()
+    run.take()
+    run.close()
+
+
+def test_ending_what_does_not_run_names_what_does():
+    pool = ScriptedPool()
+    run = Sched([Task(nothing, "alpha")], pool=pool).open()
+    with pytest.raises(pexen.PoolError, match=r"(?s)running: alpha.*did you mean 'alpha'"):
+        pool.end("alhpa")
+    run.close()
+    with pytest.raises(pexen.PoolError):
+        pool.end("alpha")
