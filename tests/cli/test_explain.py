@@ -8,7 +8,8 @@ from tests.cli.tools import script, write
 @pytest.fixture
 def tree(tmp_path):
     write(tmp_path / "pexen.toml", "[resources]\ncpu = 4\n")
-    meta = 'requires = ["db"]\nclaims = ["disk"]\nuses = ["net"]\nresources = {cpu = 2}\ntimeout = "90s"\nretries = 2\ntags = ["slow"]'
+    meta = 'requires = ["db"]\nclaims = ["disk"]\nuses = ["net"]\nresources = {cpu = 2}\n'
+    meta += 'timeout = "90s"\nretries = 2\ntags = ["slow"]'
     script(tmp_path / "net" / "b.sh", meta=meta + '\nhost = ["cmd:sh"]\nwhen = "cpus >= 100000"')
     script(tmp_path / "net" / "c.sh", meta='provides = ["db"]')
     return tmp_path
@@ -19,7 +20,9 @@ def test_everything_about_a_task(tree, call):
     assert code == 0
     lines = out.splitlines()
     assert lines[0] == "net/b.sh"
-    reason = next(line for line in lines if line.startswith("  now: it would be skipped: needs cpus >= 100000 (cpus is "))
+    reason = next(
+        line for line in lines if line.startswith("  now: it would be skipped: needs cpus >= 100000 (cpus is ")
+    )
     assert lines[1:] == [
         f"  runs: {tree}/net/b.sh  in {tree}/net",
         "  defined at: net/b.sh",
@@ -52,7 +55,12 @@ def test_a_function_with_its_line_and_documentation(tmp_path, call):
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("net/d.sh", "did you mean 'net/"), ("c.hs", "did you mean 'net/c.sh'?"), ("net", "there are 2 tasks at net"), ("pexen.toml", "there is no task at pexen.toml")],
+    [
+        ("net/d.sh", "did you mean 'net/"),
+        ("c.hs", "did you mean 'net/c.sh'?"),
+        ("net", "there are 2 tasks at net"),
+        ("pexen.toml", "there is no task at pexen.toml"),
+    ],
 )
 def test_what_is_not_one_task(word, said, tree, call):
     code, out, err = call("explain", word, cwd=tree)

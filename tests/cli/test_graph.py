@@ -62,18 +62,30 @@ def test_what_is_drawn_is_what_would_run(tree, call):
     assert call("graph", "-k", "nowhere", cwd=tree)[0] == 5
 
 
-HOSTILE = ['"];evil[', "a\\", "</script>", 'x"];end;', "#35;", "\x1b[31m", "a`b`", "%%{init}%%", "{}|<>[]()", "end", "ä日"]
+HOSTILE = [
+    '"];evil[',
+    "a\\",
+    "</script>",
+    'x"];end;',
+    "#35;",
+    "\x1b[31m",
+    "a`b`",
+    "%%{init}%%",
+    "{}|<>[]()",
+    "end",
+    "ä日",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_stay_in_their_quotes(name, tmp_path, call):
-    file = name.replace("/", "∕")
+    file = name.replace("/", "_")
     write(tmp_path / "folder" / file, "#!/bin/sh\n", executable=True)
     dot = call("graph", cwd=tmp_path)[1]
     assert re.fullmatch(r'    t0 \[label="(?:[^"\\]|\\.)*"\];', dot.splitlines()[3])
     assert len(dot.splitlines()) == 6
     mermaid = call("graph", "--format", "mermaid", cwd=tmp_path)[1]
-    assert re.fullmatch(r'    t0\["(?:[\w ./∕-]|#\d+;)*"\]', mermaid.splitlines()[2])
+    assert re.fullmatch(r'    t0\["(?:[\w ./-]|#\d+;)*"\]', mermaid.splitlines()[2])
     assert "\x1b" not in dot + mermaid
 
 

@@ -20,7 +20,9 @@ def echo(argument):
 
 
 def tells(argument):
-    return json.dumps({"path": sys.path, "argv": sys.argv, "stdin": sys.stdin.read(), "cwd": os.getcwd(), "pid": os.getpid()})
+    return json.dumps(
+        {"path": sys.path, "argv": sys.argv, "stdin": sys.stdin.read(), "cwd": os.getcwd(), "pid": os.getpid()}
+    )
 
 
 def closes_everything(argument):
@@ -103,7 +105,12 @@ def test_a_thread_that_goes_on_is_not_waited_for():
 
 @pytest.mark.parametrize(
     ("function", "end"),
-    [("raises", "exit status 1"), ("exits", "exit status 7"), ("leaves_at_once", "exit status 0"), ("crashes", "killed by SIGSEGV")],
+    [
+        ("raises", "exit status 1"),
+        ("exits", "exit status 7"),
+        ("leaves_at_once", "exit status 0"),
+        ("crashes", "killed by SIGSEGV"),
+    ],
 )
 def test_an_end_without_an_answer_is_told(function, end):
     with pytest.raises(PexenError, match=end):

@@ -11,7 +11,10 @@ from tests.cli.tools import script, write
 def tree(tmp_path):
     write(tmp_path / "pexen.toml", "")
     script(tmp_path / "a.sh", meta='tags = ["smoke", "fast"]')
-    script(tmp_path / "net" / "b.sh", meta='requires = ["/a.sh", "db"]\nafter = ["/net/c.sh"]\nclaims = ["disk"]\ntimeout = "5s"')
+    script(
+        tmp_path / "net" / "b.sh",
+        meta='requires = ["/a.sh", "db"]\nafter = ["/net/c.sh"]\nclaims = ["disk"]\ntimeout = "5s"',
+    )
     script(tmp_path / "net" / "c.sh", meta='provides = ["db"]\nhost = ["cmd:no-such-command"]')
     script(tmp_path / "net" / "d.sh", meta="when = \"os == 'plan9'\"")
     return tmp_path
@@ -56,7 +59,10 @@ def test_hostile_names_are_made_visible(tmp_path, call):
 
 
 def test_a_tree_as_deep_as_they_come(tmp_path, call):
-    write(tmp_path / "pexenfile.py", "import pexen\ndef tasks(here):\n    yield here.command('true', path='/'.join(['d'] * 1500))\n")
+    write(
+        tmp_path / "pexenfile.py",
+        "import pexen\ndef tasks(here):\n    yield here.command('true', path='/'.join(['d'] * 1500))\n",
+    )
     code, out, _ = call("list", cwd=tmp_path)
     assert code == 0
     assert len(out.splitlines()) == 1501

@@ -8,7 +8,16 @@ import pytest
 from pexen.cli.main import COMMANDS
 from tests.cli.tools import environment, pexen, script, write
 
-HEAVY = {"rich", "sqlite3", "asyncio", "multiprocessing", "importlib.metadata", "concurrent.futures", "unittest", "http"}
+HEAVY = {
+    "rich",
+    "sqlite3",
+    "asyncio",
+    "multiprocessing",
+    "importlib.metadata",
+    "concurrent.futures",
+    "unittest",
+    "http",
+}
 CLICK = {"click", "inspect", "dataclasses", "re", "enum", "json", "pathlib", "subprocess"}
 
 
@@ -23,7 +32,9 @@ def imported(*words, cwd=None):
 
 
 def bare():
-    done = subprocess.run([sys.executable, "-X", "importtime", "-c", "pass"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "pass"], capture_output=True, text=True, check=True
+    )
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
@@ -33,7 +44,9 @@ def test_help_imports_next_to_nothing():
     assert len(fresh) < 25, fresh  # most of them because of runpy and typing
 
 
-@pytest.mark.parametrize("words", [("run",), ("list",), ("graph",), ("explain", "a.sh"), ("run", "--help")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("run",), ("list",), ("graph",), ("explain", "a.sh"), ("run", "--help")], ids=" ".join
+)
 def test_no_command_imports_what_is_heavy(words, tmp_path):
     script(tmp_path / "a.sh")
     assert not imported(*words, cwd=tmp_path) & HEAVY
@@ -114,12 +127,19 @@ def test_what_a_tree_raises_is_one_error_with_its_line(tmp_path):
 def test_a_bug_of_ours_says_so_and_exits_with_3(tmp_path):
     script(tmp_path / "a.sh")
     code = "import sys, pexen.cli.place as p; p.Place = None; from pexen.cli.main import main; sys.exit(main(['run']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 3
     assert "this is a bug in pexen" in done.stderr
     assert "Traceback" not in done.stderr
     loud = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment(PEXEN_DEBUG="1"), capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment(PEXEN_DEBUG="1"),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert loud.returncode == 3
     assert "Traceback" in loud.stderr
@@ -138,7 +158,9 @@ def test_a_closed_pipe_is_no_error(words, tmp_path):
     for number in range(3000):
         (tmp_path / f"a-long-name-to-fill-the-pipe-with-{number}").touch(0o755)
     line = f"{sys.executable} -m pexen {words} | head -1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.stdout.splitlines()[-1] == "0"
     assert "Broken" not in done.stderr
     assert "Traceback" not in done.stderr
@@ -148,7 +170,9 @@ def test_a_closed_pipe_is_no_error(words, tmp_path):
 def test_closed_standard_streams_hurt_nothing(closed, tmp_path):
     script(tmp_path / "a.sh", "echo hello")
     line = f"{sys.executable} -m pexen run {closed}"
-    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0
     (out,) = (tmp_path / ".pexen" / "runs" / "latest" / "output").iterdir()
     assert out.read_text() == "hello\n"

@@ -47,13 +47,30 @@ def test_the_nearer_source_wins(words, env, own, project, jobs, tmp_path):
 
 def test_every_setting_can_be_given_in_each_way(tmp_path):
     said = {
-        "jobs": 7, "keyword": "a or b", "tags": "slow", "deps": False, "maxfail": 3, "strict": True, "color": "never", "heartbeat": 2.5,
+        "jobs": 7, "keyword": "a or b", "tags": "slow", "deps": False,
+        "maxfail": 3, "strict": True, "color": "never", "heartbeat": 2.5,
     }  # fmt: skip
     assert set(said) == set(SETTINGS)
-    words = ["-j7", "-k", "a or b", "-m", "slow", "--no-deps", "--maxfail", "3", "--strict", "--color", "never", "--heartbeat", "2.5"]
+    words = [
+        "-j7",
+        "-k",
+        "a or b",
+        "-m",
+        "slow",
+        "--no-deps",
+        "--maxfail",
+        "3",
+        "--strict",
+        "--color",
+        "never",
+        "--heartbeat",
+        "2.5",
+    ]
     assert given(words) == said
     assert given(env={f"PEXEN_{name.upper()}": str(value) for name, value in said.items()}) == said
-    lines = [f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for name, value in said.items()]
+    lines = [
+        f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for name, value in said.items()
+    ]
     write(tmp_path / "pexen.toml", "\n".join(["[run]", *lines]))
     assert resolved(given(), str(tmp_path)) == said
 

@@ -20,8 +20,15 @@ def tree(tmp_path):
 
 def lines_of(done):
     """The lines of finished tasks: path to status."""
-    found = re.findall(r"^(passed|failed|error|skipped|cancelled|crashed|warned) +(?:[\d.]+s)?  (\S+?)(?::.*)?$", done.stderr, re.MULTILINE)
+    pattern = r"^(passed|failed|error|skipped|cancelled|crashed|warned) +(?:[\d.]+s)?  (\S+?)(?::.*)?$"
+    found = re.findall(pattern, done.stderr, re.MULTILINE)
     return {path: status for status, path in found}
+
+
+def bash(line, cwd):
+    return subprocess.run(
+        ["bash", "-c", line], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
 
 
 # -- exit codes ---------------------------------------------------------------------------------------------------
@@ -83,7 +90,9 @@ def test_skipped_is_good_unless_strict(tree):
 
 
 def test_warned_is_good_unless_strict(tree):
-    write(tree / "pexenfile.py", "import pexen\n@pexen.task\ndef a():\n    pexen.current().report('acl', 'warn', 'hm')\n")
+    write(
+        tree / "pexenfile.py", "import pexen\n@pexen.task\ndef a():\n    pexen.current().report('acl', 'warn', 'hm')\n"
+    )
     done = pexen("run", cwd=tree)
     assert done.returncode == 0
     assert re.search("^warned +1  acl: hm: a$", done.stderr, re.MULTILINE)
@@ -115,7 +124,10 @@ def test_keyword_tags_and_parameters(tree):
     script(tree / "b.sh")
     assert lines_of(pexen("run", "-k", "b", cwd=tree)) == {"b.sh": "passed"}
     assert lines_of(pexen("run", "-m", "not slow", cwd=tree)) == {"b.sh": "passed"}
-    write(tree / "pexenfile.py", "def tasks(here):\n    yield here.command(['test', here.param('x'), '=', '7'], path='x')\n")
+    write(
+        tree / "pexenfile.py",
+        "def tasks(here):\n    yield here.command(['test', here.param('x'), '=', '7'], path='x')\n",
+    )
     assert pexen("run", "x", "-D", "x=7", cwd=tree).returncode == 0
     assert pexen("run", "x", "-D", "x=8", cwd=tree).returncode == 1
     assert pexen("run", "x", cwd=tree).returncode == 4
@@ -139,13 +151,17 @@ def test_dry_run_shows_the_order_and_who_would_be_skipped(tree):
     script(tree / "z.sh", "touch ran")
     done = pexen("run", "--dry-run", "-j1", cwd=tree)
     assert done.returncode == 0
-    assert done.stdout.splitlines() == [
-        "first.sh",
-        "# c.sh would be skipped: needs the command no-such-command",
-        "z.sh",
-        "a.sh",
-        "# b.sh would be skipped: c.sh skipped",
-    ] or done.stdout.splitlines()[0] == "first.sh"
+    assert (
+        done.stdout.splitlines()
+        == [
+            "first.sh",
+            "# c.sh would be skipped: needs the command no-such-command",
+            "z.sh",
+            "a.sh",
+            "# b.sh would be skipped: c.sh skipped",
+        ]
+        or done.stdout.splitlines()[0] == "first.sh"
+    )
     assert done.stdout.splitlines().index("z.sh") < done.stdout.splitlines().index("a.sh")
     assert "# b.sh would be skipped: c.sh skipped" in done.stdout.splitlines()
     assert not (tree / "ran").exists()
@@ -179,7 +195,16 @@ def test_stopping_after_so_many_failures(words, failures, failing):
 
 
 def test_stopping_at_the_first_failure_of_python_tasks(tree):
-    write(tree / "pexenfile.py", "import pexen\ndef bad(): assert False\ndef tasks(here):\n    for n in range(20):\n        yield here.task(bad, f't{n}')\n")
+    write(
+        tree / "pexenfile.py",
+        """\
+        def bad():
+            assert False
+        def tasks(here):
+            for number in range(20):
+                yield here.task(bad, f"t{number}")
+        """,
+    )
     done = pexen("run", "-j1", "-x", cwd=tree)
     assert sorted(lines_of(done).values()) == ["cancelled"] * 19 + ["failed"]
 
@@ -202,8 +227,7 @@ def test_a_failure_tells_how_to_run_it_alone_and_that_does(tree):
     done = pexen("run", ".", cwd=tree)
     assert "  | the end" in done.stderr
     (again,) = re.findall(r"^  again: pexen (run .*)$", done.stderr, re.MULTILINE)
-    line = f"{sys.executable} -m pexen {again}"
-    one = subprocess.run(["bash", "-c", line], cwd=tree, env=environment(), capture_output=True, text=True, timeout=DEADLINE, check=False)
+    one = bash(f"{sys.executable} -m pexen {again}", tree)
     assert one.returncode == 1
     assert "1 task in" in one.stderr
     assert "folder with space/a.sh: exit code 3" in one.stderr
@@ -221,7 +245,10 @@ def test_output_is_where_the_summary_says(tree):
 
 
 def test_python_tasks_have_their_output_and_traceback_shown(tree):
-    write(tree / "pexenfile.py", "import pexen\n@pexen.task\ndef boom():\n    print('about to')\n    raise ValueError('bad')\n")
+    write(
+        tree / "pexenfile.py",
+        "import pexen\n@pexen.task\ndef boom():\n    print('about to')\n    raise ValueError('bad')\n",
+    )
     done = pexen("run", cwd=tree)
     assert lines_of(done) == {"boom": "error"}
     assert "  | about to" in done.stderr
@@ -274,7 +301,7 @@ def test_when_nobody_reads_any_more_the_run_goes_on(tree):
     for number in range(30):
         script(tree / f"t{number}.sh", f"touch ran{number}")
     line = f"{sys.executable} -m pexen run -j2 2>&1 | head -1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], cwd=tree, env=environment(), capture_output=True, text=True, timeout=DEADLINE, check=False)
+    done = bash(line, tree)
     assert done.stdout.splitlines()[-1] == "0"
     assert len(list(tree.glob("ran*"))) == 30
 
@@ -284,7 +311,9 @@ def test_thousands_of_tasks_take_few_writes(tree):
         (tree / f"t{number}").write_text("#!/bin/sh\n")
         (tree / f"t{number}").chmod(0o755)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # what is written at once is read at once
-    process = subprocess.Popen([sys.executable, "-m", "pexen", "run", "-j2"], cwd=tree, env=environment(), stderr=theirs)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pexen", "run", "-j2"], cwd=tree, env=environment(), stderr=theirs
+    )
     theirs.close()
     with ours:
         writes = list(iter(lambda: ours.recv(1 << 20), b""))
@@ -298,7 +327,12 @@ def test_thousands_of_tasks_take_few_writes(tree):
 
 def started(tree, *words, **options):
     process = subprocess.Popen(
-        [sys.executable, "-m", "pexen", "run", *words], cwd=tree, env=environment(), text=True, stderr=subprocess.PIPE, **options
+        [sys.executable, "-m", "pexen", "run", *words],
+        cwd=tree,
+        env=environment(),
+        text=True,
+        stderr=subprocess.PIPE,
+        **options,
     )
     with open(tree / "gate") as gate:
         assert gate.read() == "up\n"
@@ -347,11 +381,18 @@ def test_a_hangup_that_is_ignored_stays_ignored(tree):
 
 def test_an_interrupt_while_collecting_is_2_and_leaves_nothing(tree):
     os.mkfifo(tree / "gate")
-    text = "import time\nopen('gate', 'w').write('up\\n')\nprint(open('/proc/self/stat').read().split()[0], file=open('pid', 'w'), flush=True)\n"
-    write(tree / "pexenfile.py", text + "open('gate2', 'w').write('up')\ntime.sleep(1000)\n")
-    os.mkfifo(tree / "gate2")
+    write(
+        tree / "pexenfile.py",
+        """\
+        import os, time
+        with open("pid", "w") as file:
+            file.write(str(os.getpid()))
+        with open("gate", "w") as gate:
+            gate.write("up\\n")
+        time.sleep(1000)
+        """,
+    )
     process = started(tree)
-    (tree / "gate2").read_text()
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (2, "interrupted\n")

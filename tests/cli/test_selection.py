@@ -24,7 +24,8 @@ def tree(tmp_path):
     script(tmp_path / "tree" / "a.sh")
     script(tmp_path / "tree" / "net" / "b.sh", meta='requires = ["/a.sh"]')
     script(tmp_path / "tree" / "net" / "deep" / "c.sh", meta='tags = ["slow"]')
-    write(tmp_path / "tree" / "db" / "pexenfile.py", "import pexen\n@pexen.task\ndef create(): pass\n@pexen.task\ndef drop(): pass\n")
+    text = "import pexen\n@pexen.task\ndef create(): pass\n@pexen.task\ndef drop(): pass\n"
+    write(tmp_path / "tree" / "db" / "pexenfile.py", text)
     return tmp_path / "tree"
 
 
@@ -163,7 +164,10 @@ def test_arguments_that_nobody_takes_are_an_error(tree):
 
 # -- the way back ---------------------------------------------------------------------------------------------------
 
-AWKWARD = ["plain.sh", "with space", "-dash", "quote'd", "fs:x", "a::b", "star*", "$HOME", "back\\slash", "json", "esc\x1b[31m", "tab\there"]
+AWKWARD = [
+    "plain.sh", "with space", "-dash", "quote'd", "fs:x", "a::b", "star*", "$HOME", "back\\slash", "json",
+    "esc\x1b[31m", "tab\there",
+]  # fmt: skip
 
 
 @pytest.fixture

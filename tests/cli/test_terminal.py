@@ -122,9 +122,10 @@ def test_twice_kills(tree):
         assert any("killed on request" in line for line in it.screen)
 
 
-def test_three_times_leaves_at_once_and_kills_what_it_started(tree, monkeypatch):
-    # Stopped in the kernel's sense it does not die of the second one in this test: the pool is made to forget about it.
-    write(tree / "sitecustomize.py", "import sys\nif 'pexen' in sys.orig_argv: import pexen.pool.command as c; c._Running.ask = lambda *a, **k: None\n")
+def test_three_times_leaves_at_once_and_kills_what_it_started(tree):
+    # Nothing survives SIGKILL, so the pool is made to ignore requests: as if the process were stuck in the kernel.
+    deaf = "import pexen.pool.command as c; c._Running.ask = lambda *a, **k: None"
+    write(tree / "sitecustomize.py", f"import sys\nif 'pexen' in sys.orig_argv: {deaf}\n")
     gated(tree, "a", "trap '' TERM; echo $$ > pid", 'grace = "10m"')
     with terminal("run", cwd=tree, PYTHONPATH=str(tree)) as it:
         is_up(tree, "a")
@@ -172,20 +173,42 @@ def test_with_s_tasks_have_the_terminal_one_at_a_time(tree):
 
 
 def test_with_s_python_tasks_run_here_and_ctrl_c_ends_the_one(tree):
-    text = "import pexen, os\n@pexen.task\ndef a():\n    print('up', flush=True)\n    open('gate').read()\n@pexen.task(requires={a})\ndef b(): pass\n"
-    write(tree / "pexenfile.py", text)
+    write(
+        tree / "pexenfile.py",
+        """\
+        import pexen
+        @pexen.task
+        def a():
+            print("up", flush=True)
+            open("gate").read()
+        @pexen.task(requires={a})
+        def b():
+            pass
+        """,
+    )
     os.mkfifo(tree / "gate")
     with terminal("run", "-s", cwd=tree) as it:
         it.until("up")
         it.type("\x03")
         assert it.ended() == 2
-        assert any(re.match("error .*a: KeyboardInterrupt", line) for line in it.screen)
+        assert any(re.search("error .*a: KeyboardInterrupt", line) for line in it.screen)
         assert any(line.endswith("(interrupted)") for line in it.screen)
 
 
 def test_pdb_stops_where_the_exception_was_raised(tree):
-    text = "import pexen\n@pexen.task\ndef a():\n    answer = 41\n    raise ValueError(answer)\n@pexen.task\ndef b(): print('b runs')\n"
-    write(tree / "pexenfile.py", text)
+    write(
+        tree / "pexenfile.py",
+        """\
+        import pexen
+        @pexen.task
+        def a():
+            answer = 41
+            raise ValueError(answer)
+        @pexen.task
+        def b():
+            print("b runs")
+        """,
+    )
     with terminal("run", "--pdb", cwd=tree) as it:
         it.until(r"\(Pdb\) ")
         assert "-> raise ValueError(answer)" in it.raw

@@ -17,7 +17,11 @@ DEADLINE = 30.0
 """Seconds that anything may take on a busy machine."""
 
 _SET = ("CI", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS")
-_CTTY = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+_CTTY = """\
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -31,7 +35,7 @@ def pexen(*words: str | Path, cwd: Path | None = None, **env: str) -> subprocess
     return subprocess.run(
         [sys.executable, "-m", "pexen", *map(str, words)],
         cwd=cwd, env=environment(**env), text=True, timeout=DEADLINE, check=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, capture_output=True,
     )  # fmt: skip
 
 

@@ -76,7 +76,9 @@ class Oracle:
     """All tasks of a run, in order of addition."""
 
     def __init__(self, resources: dict[str, Any], pools: tuple[str, ...]) -> None:
-        self.resources = {name: total if isinstance(total, int | float) else len(total) for name, total in resources.items()}
+        self.resources = {
+            name: total if isinstance(total, int | float) else len(total) for name, total in resources.items()
+        }
         self.pools = pools
         self.all: list[One] = []
         self.poison: list[tuple[Any, One]] = []
@@ -112,10 +114,10 @@ class Oracle:
 
     def order(self, fresh: list[One]) -> list[tuple[One, dict[str, list[One]]]]:
         """Return the batch, dependants first, with what each of it waits for."""
-        before = {
-            one.path: [leaf for item in one.requires for leaf in leaves_of(item)] + one.after for one in fresh
-        }
-        sorter = TopologicalSorter({path: [one.path for one in found if one in fresh] for path, found in before.items()})
+        before = {one.path: [leaf for item in one.requires for leaf in leaves_of(item)] + one.after for one in fresh}
+        sorter = TopologicalSorter(
+            {path: [one.path for one in found if one in fresh] for path, found in before.items()}
+        )
         try:
             order = list(sorter.static_order())
         except CycleError:
@@ -214,7 +216,8 @@ class Oracle:
         return [
             one
             for one in self.all
-            if one.state == "waiting" and not one.asleep
+            if one.state == "waiting"
+            and not one.asleep
             and any(not self.met(item) and self.is_slept_on(item) for item in one.requires)
         ]
 
@@ -247,7 +250,12 @@ class Oracle:
 
     def is_poisoned(self, one: One) -> list[str]:
         """Return the culprits that left something insane which the task needs."""
-        return [culprit.path for lock, culprit in self.poison for mine in (*one.task.claims, *one.task.uses) if same(mine, lock)]
+        return [
+            culprit.path
+            for lock, culprit in self.poison
+            for mine in (*one.task.claims, *one.task.uses)
+            if same(mine, lock)
+        ]
 
     # -- what may start -------------------------------------------------------------------------------------------
 

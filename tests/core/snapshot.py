@@ -19,7 +19,11 @@ def snapshot(planner: Planner) -> dict[str, Any]:
         "keys": [(node.priority, node.weight, node.order) for node in nodes.values()],
         "names": {name: providers(found) for name, found in graph.scopes.providers.items()},
         "queues": {pool: sorted(entry[2] for entry in queue.entries()) for pool, queue in graph.queues.items()},
-        "parked": {thing.name: (thing.parked, told(thing.holders)) for thing in planner._things() if thing.parked or thing.holders},
+        "parked": {
+            thing.name: (thing.parked, told(thing.holders))
+            for thing in planner._things()
+            if thing.parked or thing.holders
+        },
         "after": [(node.path, told(found)) for node, found in graph.after.items()],
         "followers": [(node.path, told(found)) for node, found in graph.followers.items()],
         "dormant": told(graph.dormant),

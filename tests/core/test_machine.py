@@ -9,14 +9,21 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pexen.core import locks
 from pexen.core.node import State
 from pexen.core.planner import Planner
 from pexen.errors import DefinitionError, InternalError
 from pexen.testing import strategies
-from tests.core.oracle import FINAL, One, Oracle, Refused, words
+from tests.core.oracle import FINAL, One, Oracle, Refused, leaves_of, words
 from tests.core.snapshot import snapshot
 
 LIMIT = 2
@@ -35,7 +42,6 @@ class PlannerMachine(RuleBasedStateMachine):
         self.planner = Planner(resources=strategies.RESOURCES, pools=POOLS)
         self.model = Oracle(strategies.RESOURCES, POOLS)
         self.left: list[str] = []
-        self.was_barrier: str | None = None
 
     # -- helpers --------------------------------------------------------------------------------------------------
 
@@ -51,16 +57,15 @@ class PlannerMachine(RuleBasedStateMachine):
             assert known.state == ("cancelled" if one.cancelled else "skipped"), f"{known} fell: {one.reason}"
             if not one.cancelled:
                 named = words(one.reason)
-                poison = {path for lost in self.model.culprits(known) for path in self.model.is_poisoned(self.model.at(lost))}
+                poison = {
+                    path for lost in self.model.culprits(known) for path in self.model.is_poisoned(self.model.at(lost))
+                }
                 lost = self.model.culprits(known) - {known.path} | poison
                 assert named & lost or "(lazy)" in one.reason, f"{known}: {one.reason!r} names none of {lost}"
 
     def barrier(self) -> One | None:
         held = self.planner._barrier
         return None if held is None else self.model.at(held.path)
-
-    def waits(self):
-        return [(n, n.task.meta, n.waiting.first, n.waiting.thing and n.waiting.thing.name, n.waiting.offered and n.waiting.offered.name) for n in self.planner._nodes.values() if n.waiting]
 
     # -- verbs ----------------------------------------------------------------------------------------------------
 
@@ -94,6 +99,9 @@ class PlannerMachine(RuleBasedStateMachine):
     @rule(pool=st.sampled_from(POOLS), ahead=st.sampled_from([False, False, False, True]))
     def next(self, pool, ahead) -> None:
         """What starts is the best of those that may; nothing starts only if nothing may."""
+        self.start(pool, ahead)
+
+    def start(self, pool, ahead) -> One | None:
         model, barrier = self.model, self.barrier()
         ready, may = model.ready(pool), model.startable(pool)
         alone = any(one.occupies and one.task.alone for one in model.all)
@@ -111,15 +119,16 @@ class PlannerMachine(RuleBasedStateMachine):
         self.take_in(fallen)
         if task is None:
             if not ahead:
-                assert not may, f"{self.planner.explain(may[0].task)} but it may start beside {self.model.occupants()}, {barrier}, {self.waits()}"
+                assert not may, (
+                    f"{self.planner.explain(may[0].task)} but it may start beside {self.model.occupants()}, {barrier}"
+                )
                 if not alone and not held_back:
                     for one in ready:
                         if one.state == "waiting":
                             model.refuse(one)
-            self.was_barrier = barrier and barrier.path
-            return
+            return None
         started = model.at(task.path)
-        assert started in may, f"{started} may not start, only {may} may, {barrier}, {self.model.occupants()}, {self.waits()}"
+        assert started in may, f"{started} may not start, only {may} may, {barrier}, {self.model.occupants()}"
         assert started is may[0] or ahead or (started is barrier and held_back), f"{may[0]} is better than {started}"
         if ahead:
             assert not started.takes, f"{started} was handed out ahead of time"
@@ -127,8 +136,8 @@ class PlannerMachine(RuleBasedStateMachine):
             if one.state == "waiting" and not (started is barrier and held_back):
                 model.refuse(one)
         model.start(started)
-        self.was_barrier = barrier and barrier.path
         self.is_fair(barrier)
+        return started
 
     def fell_for_poison(self, fallen) -> None:
         """Who needs what is not sane may leave when it is looked at, and then what requires it."""
@@ -155,7 +164,11 @@ class PlannerMachine(RuleBasedStateMachine):
         if barrier is not None and barrier is not before:
             assert barrier.overtakes >= LIMIT, f"{barrier} became the barrier after {barrier.overtakes}"
 
-    @rule(data=st.data(), success=st.sampled_from([True, True, True, False]), frees=st.sampled_from([True, True, False]))
+    @rule(
+        data=st.data(),
+        success=st.sampled_from([True, True, True, False]),
+        frees=st.sampled_from(["at once", "then", "later"]),
+    )
     def finish(self, data, success, frees) -> None:
         """What requires it becomes ready, or is skipped, transitively."""
         one = self.some(data, "running", "up")
@@ -168,13 +181,13 @@ class PlannerMachine(RuleBasedStateMachine):
             fallen = self.planner.poison(one.task)
             self.fell_for_poison(fallen)
             self.take_in(fallen)
-        fallen = self.planner.finish(one.task, success=success)
+        fallen = self.planner.finish(one.task, success=success, free=frees == "at once")
         self.left.append(one.path)
         self.model.drop(one, "done" if success else "failed")
-        one.occupies = one.takes
+        one.occupies = one.takes and frees != "at once"
         self.model.doomed()
         self.take_in(fallen)
-        if frees and one.takes:
+        if frees == "then":
             self.planner.free(one.task)
             self.model.free(one)
 
@@ -182,7 +195,9 @@ class PlannerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def free(self, data) -> None:
         """What it held is given back when its last process is gone."""
-        one = data.draw(st.sampled_from([one for one in self.model.all if one.occupies and one.state not in {"running", "up"}]))
+        one = data.draw(
+            st.sampled_from([one for one in self.model.all if one.occupies and one.state not in {"running", "up"}])
+        )
         self.planner.free(one.task)
         self.model.free(one)
 
@@ -289,7 +304,8 @@ class PlannerMachine(RuleBasedStateMachine):
         while woken := [
             one
             for one in self.model.all
-            if one.asleep and one.path not in dormant
+            if one.asleep
+            and one.path not in dormant
             and (one.state != "waiting" or any(self.needs(other, one) for other in self.model.all if not other.asleep))
         ]:
             for one in woken:
@@ -299,8 +315,6 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @staticmethod
     def needs(other: One, one: One) -> bool:
-        from tests.core.oracle import leaves_of
-
         return any(one in leaves_of(item) for item in other.requires)
 
     @invariant()
@@ -319,11 +333,8 @@ class PlannerMachine(RuleBasedStateMachine):
             self.states()
             self.check()
             for pool in (*POOLS, POOLS[0]):  # a task that falls may let one start in the pool asked before
-                running = None
-                while (running := len([one for one in self.model.all if one.state == "running"])) >= 0:
-                    self.next(pool, ahead=False)
-                    if len([one for one in self.model.all if one.state == "running"]) == running:
-                        break
+                while self.start(pool, ahead=False):
+                    pass
             busy = [one for one in self.model.all if one.state in {"running", "up"} or one.occupies]
             if not busy:
                 break

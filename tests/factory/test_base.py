@@ -225,7 +225,7 @@ def test_definition_errors_get_a_line():
 
 
 @pytest.mark.parametrize(
-    "make, problem",
+    ("make", "problem"),
     [
         (lambda self: None, "returned NoneType"),
         (lambda self: 3, "returned int"),
@@ -264,9 +264,8 @@ def test_keyboard_interrupt_goes_through():
 def test_blame_finds_the_users_line_below_library_code():
     import json
 
-    try:
+    with pytest.raises(ValueError, match="Expecting") as caught:
         json.loads("{")
-    except ValueError as error:
-        assert blame(error, __file__.rpartition("/")[0]).startswith(__file__ + ":")
-        assert "/json/" in blame(error)
+    assert blame(caught.value, __file__.rpartition("/")[0]).startswith(__file__ + ":")
+    assert "/json/" in blame(caught.value)
     assert blame(ValueError()) == ""

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -248,15 +249,17 @@ HOSTILE = {
     "in tasks()": ("def tasks(here):\n    import os\n    os._exit(3)\n    yield\n", "ended the interpreter", 3),
     "no tasks": ("import pexen\n@pexen.task(requires=len)\ndef f(): pass\n", "len is not a task", 2),
     "stranger": (
-        "import pexen\n@pexen.task\ndef g(): pass\nx = g\ndel g\ndef tasks(here):\n"
-        "    yield here.task(print, requires=pexen.Task(print, path='p'))\n",
+        (
+            "import pexen\n@pexen.task\ndef g(): pass\nx = g\ndel g\ndef tasks(here):\n"
+            "    yield here.task(print, requires=pexen.Task(print, path='p'))\n"
+        ),
         "requires p, which is not among",
         7,
     ),
 }
 
 
-@pytest.mark.parametrize("source, problem, line", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(("source", "problem", "line"), HOSTILE.values(), ids=HOSTILE)
 def test_whatever_a_pexenfile_does_is_one_error_with_file_and_line(gather, tmp_path, source, problem, line):
     with pytest.raises(DefinitionError, match=problem) as caught:
         gather({"good/x.sh": "", "a/pexenfile.py": source})
@@ -265,13 +268,16 @@ def test_whatever_a_pexenfile_does_is_one_error_with_file_and_line(gather, tmp_p
 
 
 @pytest.mark.parametrize(
-    "source, line",
+    ("source", "line"),
     [
         ("x = 1\nwhile True:\n    x = not x\n", None),
         ("import threading\n\nthreading.Event().wait()\n", 3),
         (
-            "import signal, threading\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nthreading.Lock().acquire() or 1\nimport _thread\nx = _thread.allocate_lock()\nx.acquire()\nx.acquire()\n",
-            7,
+            (
+                "import signal, threading\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
+                "lock = threading.Lock()\nlock.acquire()\nlock.acquire()\n"
+            ),
+            5,
         ),
     ],
 )
@@ -286,7 +292,7 @@ def test_a_pexenfile_that_hangs_is_ended_and_the_line_named(tmp_path, source, li
 def test_one_that_stops_itself_is_ended_by_the_callers_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("pexen.factory.collect._GRACE", 0.2)
     plant(tmp_path, {"pexenfile.py": "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n"})
-    with pytest.raises(DefinitionError, match="takes longer than 0.5 s") as caught:
+    with pytest.raises(DefinitionError, match=r"takes longer than 0\.5 s") as caught:
         collect(tmp_path, isolate=isolate, limit=0.5)
     assert caught.value.where.startswith(f"{tmp_path}/pexenfile.py")
 
@@ -298,7 +304,7 @@ NOISY = """
     os.write(1, b"\\xff" * 100_000)
     sys.stdout = None
     threading.Thread(target=threading.Event().wait).start()
-    child = subprocess.Popen(["sleep", "1000"])
+    child = subprocess.Popen(["sleep", "SECONDS"])
     atexit.register(lambda: 1 / 0)
     os.environ.clear()
     sys.path.clear()
@@ -310,8 +316,9 @@ NOISY = """
 
 
 def test_one_that_prints_and_leaves_threads_and_children_behind(gather):
-    assert list(gather({"pexenfile.py": NOISY})) == ["f"]
-    sleeping = subprocess.run(["pgrep", "-f", "^sleep 1000$"], stdout=subprocess.PIPE, text=True, check=False)
+    seconds = f"1000.{time.time_ns()}"  # nobody else sleeps for just so long
+    assert list(gather({"pexenfile.py": NOISY.replace("SECONDS", seconds)})) == ["f"]
+    sleeping = subprocess.run(["pgrep", "-f", f"^sleep {seconds}$"], stdout=subprocess.PIPE, text=True, check=False)
     assert sleeping.stdout == ""
 
 
@@ -329,7 +336,7 @@ def test_a_child_that_cannot_be_started_is_an_error(tmp_path, error):
     def broken(*_):
         raise error
 
-    with pytest.raises(DefinitionError, match="no memory|out of processes"):
+    with pytest.raises(DefinitionError, match=r"no memory|out of processes"):
         collect(tmp_path, isolate=broken)
 
 
@@ -429,7 +436,11 @@ def test_many_threads_may_resolve_one_callable(gather):
 
 
 def test_factories_that_change_their_minds_are_found_out(gather, tmp_path):
-    source = "import os\ndef tasks(here):\n    name = 'x' if os.path.exists(here.path / 'flag') else 'y'\n    yield here.task(lambda: 1, path=name)\n"
+    source = """
+        import os
+        def tasks(here):
+            yield here.task(lambda: 1, path="x" if os.path.exists(here.path / "flag") else "y")
+    """
     found = gather({"pexenfile.py": source})
     (tmp_path / "flag").touch()
     with pytest.raises(DefinitionError, match="'x' was made where 'y' was made before"):

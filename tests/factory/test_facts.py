@@ -56,7 +56,7 @@ def test_some_can_be_made_up():
 
 def test_they_cannot_be_changed_and_travel():
     facts = Facts.of(os="plan9")
-    assert "git" not in facts.commands or True
+    assert True
     with pytest.raises(AttributeError, match="cannot be changed"):
         facts.os = "linux"
     with pytest.raises(AttributeError, match="did you mean 'kernel'"):

@@ -72,7 +72,7 @@ def test_tasks_defined_in_a_module_in_order_of_definition(modules):
 
 
 @pytest.mark.parametrize(
-    "match, extra",
+    ("match", "extra"),
     [
         ("test_*", ["test_plain"]),
         (re.compile("test"), ["test_plain"]),
@@ -107,7 +107,7 @@ def test_every_call_gives_new_tasks_with_references_to_each_other(modules):
 
 
 @pytest.mark.parametrize(
-    "source, problem, line",
+    ("source", "problem", "line"),
     [
         ("x = 1\nx = (\n", "raised SyntaxError", 2),
         ("import pexen\n\nraise SystemExit(3)\n", "raised SystemExit: 3", 3),

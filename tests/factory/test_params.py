@@ -1,5 +1,6 @@
 import datetime as dt
 import enum
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def three(text):
 
 
 @pytest.mark.parametrize(
-    "text, kind, value",
+    ("text", "kind", "value"),
     [
         ("5", int, 5),
         ("0.5", float, 0.5),
@@ -45,14 +46,14 @@ def test_values_have_the_type_asked_for(text, kind, value):
 
 
 @pytest.mark.parametrize(
-    "text, kind, wanted",
+    ("text", "kind", "wanted"),
     [
         ("x", int, "must be int, not 'x'"),
         ("maybe", bool, "must be yes or no, not 'maybe'"),
         ("2025-02-30", dt.date, "must be a date such as"),
         ("MEDIUM", Level, "must be one of LOW, HIGH"),
         ("4", three, "must be three, not '4'"),
-        ("nul\0", lambda text: open(text), "must be <lambda>"),
+        ("nul\0", os.stat, "must be stat"),
     ],
 )
 def test_a_wrong_value_names_the_parameter(text, kind, wanted):
@@ -93,7 +94,7 @@ def test_what_nobody_asked_for_is_an_error():
     assert "did you mean 'size'" in caught.value.hint
     params.ask("sise", 1)
     params.check()
-    with pytest.raises(DefinitionError, match="nothing here has parameters|no parameter"):
+    with pytest.raises(DefinitionError, match="nothing here has parameters"):
         Params({"x": "1"}).check()
 
 
@@ -105,7 +106,9 @@ def test_reserved_names_cannot_be_asked_for(name):
 
 @given(st.text(), st.sampled_from([int, float, bool, str, dt.date, dt.datetime, Path, Level]))
 def test_any_text_is_a_value_or_a_definition_error(text, kind):
+    said = "'p'"
     try:
         Params({"p": text}).ask("p", type=kind)
     except DefinitionError as error:
-        assert "'p'" in error.headline
+        said = error.headline
+    assert "'p'" in said

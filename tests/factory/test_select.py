@@ -40,7 +40,7 @@ def test_nothing_asked_for_is_everything():
 
 
 @pytest.mark.parametrize(
-    "how, wanted",
+    ("how", "wanted"),
     [
         ({"paths": ["net/http"]}, "net/http/get.sh net/http/put.sh"),
         ({"paths": ["/net/http/"]}, "net/http/get.sh net/http/put.sh"),
@@ -149,7 +149,7 @@ def test_names_that_nobody_provides_stay_for_the_planner_to_refuse():
 
 
 @pytest.mark.parametrize(
-    "option, how", [("-k", {"keyword": "a b"}), ("-m", {"tags": "not"}), ("-k", {"keyword": "'a"})]
+    ("option", "how"), [("-k", {"keyword": "a b"}), ("-m", {"tags": "not"}), ("-k", {"keyword": "'a"})]
 )
 def test_malformed_expressions(option, how):
     with pytest.raises(DefinitionError, match=f"^{option}: ") as caught:

@@ -23,7 +23,7 @@ key = 6
 
 
 @pytest.mark.parametrize(
-    "keys, line",
+    ("keys", "line"),
     [
         (["a"], 1),
         (["one"], 2),
@@ -45,7 +45,7 @@ def test_keys_are_found_on_their_lines(keys, line):
 
 
 @pytest.mark.parametrize(
-    "text, line, problem",
+    ("text", "line", "problem"),
     [
         ("a = 1\nb = \n", 2, "Invalid value"),
         ("a = 1\na = 2\n", 2, "overwrite a value"),
@@ -99,7 +99,7 @@ def test_metadata_in_normal_form():
 
 
 @pytest.mark.parametrize(
-    "line, problem, hint",
+    ("line", "problem", "hint"),
     [
         ("tiemout = 3", "unknown metadata 'tiemout'", "did you mean 'timeout'"),
         ("xyzzy = 3", "unknown metadata 'xyzzy'", "docs/metadata.md"),

@@ -165,7 +165,7 @@ def test_tool_pexen_configures_the_root_and_other_keys_belong_to_others(tree, wr
 
 
 @pytest.mark.parametrize(
-    "files, problem, where",
+    ("files", "problem", "where"),
     [
         ({"pexen.toml": "ignore = 3\n"}, "ignore must be a list", "pexen.toml:1"),
         ({"pexen.toml": "jobs = 3\n[defaults]\ntiemout = 3\n"}, "unknown metadata 'tiemout'", "pexen.toml:3"),
@@ -200,7 +200,7 @@ def test_mistakes_have_file_and_line(wrong, files, problem, where):
 
 
 @pytest.mark.parametrize(
-    "source, problem, line",
+    ("source", "problem", "line"),
     [
         ("x = 1\nx = (\n", "SyntaxError", 2),
         ("\n1 / 0\n", "pexenfile.py raised ZeroDivisionError: division by zero", 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,9 +33,8 @@ def plant(root: Path, files: dict[str, str | bytes]) -> Path:
     for name, content in files.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, str) and content.startswith("\n "):
-            content = dedent(content[1:])
-        data = content if isinstance(content, bytes) else content.encode()
+        text = dedent(content[1:]) if isinstance(content, str) and content.startswith("\n ") else content
+        data = text if isinstance(text, bytes) else text.encode()
         file.write_bytes(data)
         if name.endswith(".sh") or data.startswith(b"#!"):
             file.chmod(0o755)
@@ -57,10 +57,8 @@ def isolate(function: str, argument: str, limit: float, /) -> str:
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             child.wait()
         if not os.path.exists(answer):
             raise PexenError(f"ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}")

@@ -44,6 +44,8 @@ def wrapped(inner):
 
 
 class Pair(tuple):
+    __slots__ = ()
+
     def __new__(cls, x, y=2):
         return tuple.__new__(cls, (x, y))
 
@@ -176,6 +178,8 @@ def test_positional_only_and_keyword_only():
         call_of(Task(strict, "t", args=[1]))
     with pytest.raises(DefinitionError, match="parameter 'a'"):
         call_of(Task(strict, "t", kwargs={"a": 1, "c": 3}))
+    with pytest.raises(DefinitionError, match="no such argument: 1 positional"):
+        call_of(Task(strict, "t", args=[1, 2, 3], kwargs={"c": 3}))
 
 
 def test_a_positional_only_parameter_after_one_left_to_its_default():

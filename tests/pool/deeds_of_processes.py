@@ -29,6 +29,13 @@ def report_pid(name: str = "pid") -> None:
     pexen.current().report(name, data={"pid": os.getpid()})
 
 
+def report_much_and_exit(count: int) -> None:
+    """Report more than is read at once, and no more than a socket holds."""
+    for number in range(count):
+        pexen.current().report(str(number), message="x" * 2000)
+    os._exit(3)
+
+
 def report_pid_and_hang() -> None:
     report_pid()
     while True:
@@ -220,7 +227,7 @@ def raise_from_a_signal_handler() -> None:
     signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.01)
     while True:
-        context.report("again", message="y" * 100_000)
+        context.report("again", message="y" * 5_000_000)
 
 
 def odd_report() -> None:

@@ -96,6 +96,24 @@ def test_a_report_survives_the_death_right_after_it(alone: Drive) -> None:
     assert [report.name for report in alone.mailbox.reports(outcome.attempt)] == ["last words"]
 
 
+def test_what_had_arrived_before_the_death_counts(how: str) -> None:
+    """However much it is: here the pool's thread is kept busy until the worker is dead."""
+    with driving(ProcessPool(1, spare=5, start=how)) as drive:
+        pid = get(drive, acts.pid)
+        first = drive.attempt(deeds.answer)
+
+        def wait_for_the_death(event):
+            if getattr(event, "attempt", None) is first:
+                wait_for_end(pid)
+
+        drive.mailbox.on_event = wait_for_the_death
+        second = drive.attempt(acts.report_much_and_exit, 60)
+        for attempt in (first, second):
+            drive.pool.submit(attempt)
+        assert drive.outcome(second).status is Status.CRASHED
+        assert [report.name for report in drive.mailbox.reports(second)] == [str(number) for number in range(60)]
+
+
 def test_neighbours_of_a_task_that_kills_its_worker_are_not_charged(how: str) -> None:
     with driving(ProcessPool(2, spare=30, start=how)) as drive:
         attempts = [
@@ -487,8 +505,8 @@ def test_forged_tokens_do_not_hide_a_death_for_ever(alone: Drive, then: str) -> 
 
 
 def test_a_fork_that_returns_does_not_speak_for_the_worker(alone: Drive) -> None:
-    pid = get(alone, acts.fork_and_return)
-    assert pid == get(alone, acts.pid)
+    pid = get(alone, acts.pid)
+    assert pid == get(alone, acts.fork_and_return)
     assert get(alone, acts.fork_and_return_at_once) == "done"
     assert get(alone, deeds.answer) == 42
     assert len(alone.mailbox.ends) == 4
@@ -616,6 +634,14 @@ def test_how_many_are_sent_ahead_follows_how_long_they_take(alone: Drive) -> Non
     assert pool.capacity == 1 + process.MOST_AHEAD
     alone.run(select.select, [], [], [], 0.1)
     assert pool.capacity == 1
+
+
+def test_what_was_meant_for_a_worker_that_does_not_come_up_runs_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with driving(ProcessPool(2, spare=4)) as drive:
+        drive.run(deeds.nothing)
+        monkeypatch.setattr(start, "_BOOT", "import signal; signal.pause()")
+        attempts = [drive.start(deeds.answer) for _ in range(6)]
+        assert {outcome.status for outcome in drive.outcomes(attempts)} == {Status.PASSED}
 
 
 def test_a_given_spare_stays() -> None:

@@ -36,7 +36,7 @@ def drive(observers):
     result = Result(Task(print, "a"), Status.PASSED)
     observers.begin(Plan([result.task]))
     observers.finished([result, result])
-    observers.moment(lambda: [])
+    observers.moment(list)
     observers.note("well")
     observers.end(Summary({"a": result}, 1.0))
 
@@ -59,6 +59,13 @@ def test_one_that_throws_is_told_nothing_more_and_the_others_are():
 
 
 def test_what_a_task_holds_in_words():
-    task = Task(print, "a", claims={"disk", ("port", 80), tree_lock("/proc/sys")}, uses="net", resources={"cpu": 2, "mem": 0.5}, alone=True)
+    task = Task(
+        print,
+        "a",
+        claims={"disk", ("port", 80), tree_lock("/proc/sys")},
+        uses="net",
+        resources={"cpu": 2, "mem": 0.5},
+        alone=True,
+    )
     assert held_by(task) == "claims disk, port:80, /proc/sys, uses net, 2 cpu, 0.5 mem, alone"
     assert held_by(Task(print, "b")) == ""

@@ -40,7 +40,9 @@ class Clock:
 
 def result(path, status=Status.PASSED, duration=0.5, *, meta=None, **details):
     start = 1.0 if duration else 0.0
-    return Result(Task(print, path, **(meta or {})), status, None, start, duration, Details(**details) if details else None)
+    return Result(
+        Task(print, path, **(meta or {})), status, None, start, duration, Details(**details) if details else None
+    )
 
 
 @pytest.fixture
@@ -55,10 +57,12 @@ def clock():
 
 def shown(paper, results, *, clock=None, summary=True, plan=None, **options):
     console = Console(paper, clock=clock or Clock(), **options)
-    console.begin(plan or Plan([one.task for one in results], "tree", 2, "out", lambda path: f"pexen run tree/{path} -j1"))
+    console.begin(
+        plan or Plan([one.task for one in results], "tree", 2, "out", lambda path: f"pexen run tree/{path} -j1")
+    )
     for one in results:
         console.finished(one)
-    console.moment(lambda: [])
+    console.moment(list)
     if summary:
         console.end(Summary({one.path: one for one in results}, 1.5))
     return paper.text.splitlines()
@@ -97,7 +101,9 @@ def test_everything_hostile_is_made_visible(paper, tmp_path):
 def test_a_failure_is_shown_with_everything_needed_to_act(paper, tmp_path):
     out = tmp_path / "7.out"
     out.write_text("".join(f"line {number}\n" for number in range(30)))
-    lines = shown(paper, [result("a/x", Status.FAILED, reason="exit code 3", output=Output(str(out), out.stat().st_size))])
+    lines = shown(
+        paper, [result("a/x", Status.FAILED, reason="exit code 3", output=Output(str(out), out.stat().st_size))]
+    )
     at = lines.index("failed  a/x after 0.50s")
     assert lines[at + 1] == "  exit code 3"
     assert lines[at + 2] == f"  the last 20 lines of 230 bytes of output, in {out}"
@@ -114,7 +120,9 @@ def test_the_end_of_a_long_traceback_is_shown(paper):
 
 
 def test_an_exception_without_traceback_is_named(paper):
-    assert "  TaskFail: broken" in shown(paper, [result("a", Status.FAILED, failure=Failure(TaskFail.__name__, "broken"))])
+    assert "  TaskFail: broken" in shown(
+        paper, [result("a", Status.FAILED, failure=Failure(TaskFail.__name__, "broken"))]
+    )
 
 
 def test_bad_reports_are_listed_and_good_ones_are_not(paper):
@@ -153,7 +161,12 @@ def test_verbose_adds_output_and_very_verbose_requirements(paper, tmp_path):
     again = Paper()
     plan = Plan([done.task], requirements=lambda task: [("db", ["setup/db"]), ("lost", [])])
     lines = shown(again, [done], verbosity=2, plan=plan)
-    assert lines[2:6] == ["      requires db: setup/db", "      requires lost: nothing", "      pass acl  fine", "    | hello"]
+    assert lines[2:6] == [
+        "      requires db: setup/db",
+        "      requires lost: nothing",
+        "      pass acl  fine",
+        "    | hello",
+    ]
 
 
 def test_there_is_colour_when_it_is_on(paper):
@@ -181,10 +194,10 @@ def test_the_last_line_shows_what_runs_and_is_gone_at_the_end(paper, clock):
     assert rendered(paper.text)[-2:] == ["passed      0.50s  t0", "[1/2] t1 13s"]
     console.note("careful")
     assert rendered(paper.text)[-1] == "note: careful"
-    console.moment(lambda: [])
+    console.moment(list)
     console.finished(result("t1", Status.FAILED, reason="no"))
     clock.now += 1
-    console.moment(lambda: [])
+    console.moment(list)
     assert rendered(paper.text)[-1] == "[2/2] 1 bad waiting"
     console.end(Summary({}, 1))
     assert not [line for line in rendered(paper.text) if line.startswith("[")]
@@ -237,7 +250,7 @@ def test_silence_is_broken_by_who_runs_how_long_and_what_it_holds(paper, clock):
     assert paper.writes[written:] == ["running [0/2]: a/slow for 1m01s (claims disk, 1 gpu), b for 3.00s\n"]
     clock.now += 30
     console.finished(result("b"))
-    console.moment(lambda: [])
+    console.moment(list)
     clock.now += 59
     console.moment(lambda: pytest.fail("a line has broken the silence"))
     clock.now += 1

@@ -32,7 +32,8 @@ def test_hostile_characters_are_made_visible(text, shown):
 def test_nothing_that_a_terminal_obeys_is_left(text):
     left = {char for char in visible(text) if char != "\t"}
     assert not {char for char in left if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}}
-    assert not {char for char in left if unicodedata.bidirectional(char) in {"RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI", "FSI", "PDI"}}
+    reordering = {"RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI", "FSI", "PDI"}
+    assert not {char for char in left if unicodedata.bidirectional(char) in reordering}
 
 
 def test_lines_are_cut_and_windows_ends_are_ends():
@@ -70,19 +71,38 @@ def test_colour_is_decided_in_the_agreed_order(choice, environ, is_terminal, ans
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0, "0.00s"), (0.0449, "0.04s"), (9.99, "9.99s"), (9.996, "10.0s"), (59.9, "59.9s"), (59.96, "1m00s"), (125, "2m05s"), (3725, "1h02m")],
+    [
+        (0, "0.00s"),
+        (0.0449, "0.04s"),
+        (9.99, "9.99s"),
+        (9.996, "10.0s"),
+        (59.9, "59.9s"),
+        (59.96, "1m00s"),
+        (125, "2m05s"),
+        (3725, "1h02m"),
+    ],
 )
 def test_durations(seconds, shown):
     assert spoken(seconds) == shown
 
 
 def test_sizes_and_lists():
-    assert [sized(size) for size in (0, 1023, 1024, 3 << 20, 5 << 40)] == ["0 bytes", "1023 bytes", "1.0 KiB", "3.0 MiB", "5120.0 GiB"]
+    assert [sized(size) for size in (0, 1023, 1024, 3 << 20, 5 << 40)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1.0 KiB",
+        "3.0 MiB",
+        "5120.0 GiB",
+    ]
     assert some_of(list("abc"), 2) == "a, b and 1 more"
     assert some_of([]) == ""
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=8), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=8), min_size=1, max_size=5
+    )
+)
 def test_what_is_quoted_is_read_back_by_a_shell(words):
     line = " ".join(quoted(word) for word in words)
     assert visible(line) == line

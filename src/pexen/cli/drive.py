@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -58,6 +59,9 @@ def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
         for note in filter(None, (place.note, how.hint)):
             observers.note(note)
         driver = Driver(sched, chosen, how, observers, interrupts)
+        # What has been made so far lasts as long as the run: the collector need not look at it again and again.
+        gc.freeze()
+        gc.enable()
         started = time.monotonic()
         try:
             driver.drive(_LIVE_TICK if live else _TICK)
@@ -145,12 +149,12 @@ class Driver:
     def _stop(self) -> None:
         """Start nothing more, and ask what runs to stop."""
         self.stopped = "interrupted"
-        flights = [one for one in self._look() if one.age is not None]
-        paths = {one.path for one in flights}
+        flights = self._look()
+        paths = {one.path for one in flights if one.age is not None} or {one.path for one in flights}
         grace = max((task.grace for task in self._chosen.tasks if task.name in paths), default=_GRACE)
         self._kill_at = time.monotonic() + grace
         self._run.cancel()
-        told = f"waiting for {counted(len(flights), 'task')} to stop; once more kills" if flights else "nothing was running"
+        told = f"waiting for {counted(len(paths), 'task')} to stop; once more kills" if paths else "nothing was running"
         self._observers.note(f"interrupted: {told}")
 
     def _kill(self, told: str) -> None:

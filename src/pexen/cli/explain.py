@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pexen.cli.list import skipper, worded
+from pexen.cli.list import named, skipper, worded
 from pexen.cli.main import GOOD
 from pexen.cli.options import CONTEXT, Pair, resolved, setting
 from pexen.cli.screen import has_colour, write_out
@@ -45,7 +45,9 @@ def _the_task(chosen: Chosen, word: str) -> Task:
         return found[0]
     if found:
         some = ", ".join(task.name for task in found[:3])
-        raise DefinitionError(f"there are {len(found)} tasks at {word}", facts=[("for example", some)], hint=f"pexen list {word}")
+        raise DefinitionError(
+            f"there are {len(found)} tasks at {word}", facts=[("for example", some)], hint=f"pexen list {word}"
+        )
     raise DefinitionError(f"there is no task at {word}", hint="every executable file is a task; pexen list shows them")
 
 
@@ -54,13 +56,14 @@ def explained(chosen: Chosen, task: Task, *, colour: bool) -> Iterator[str]:
     planner = chosen.planner()
 
     def line(label: str, text: str, more: str = "") -> str:
-        return f"  {style(label, 'bold', on=colour)}: {visible(text)}" + (f"  {style(visible(more), 'dim', on=colour)}" if more else "")
+        more = style(visible(more), "dim", on=colour)
+        return f"  {style(label, 'bold', on=colour)}: {visible(text)}" + (f"  {more}" if more else "")
 
     yield style(visible(task.name), "bold", on=colour)
     if isinstance(task.callable, Command):
         yield line("runs", str(task.callable), f"in {task.callable.cwd}" if task.callable.cwd else "")
     else:
-        yield line("calls", str(getattr(task.callable, "__name__", type(task.callable).__name__)), getattr(task.callable, "doc", ""))
+        yield line("calls", named(task.callable), getattr(task.callable, "doc", ""))
     if chosen.where.get(task.name):
         yield line("defined at", chosen.shown(chosen.where[task.name]))
     for item, found in chosen.bindings(planner, task):
@@ -100,7 +103,7 @@ def _conditions(task: Task, line: Any) -> Iterator[str]:
     for need in task.host:
         yield line("host", need)
     if task.when is not None:
-        yield line("when", task.when if isinstance(task.when, str) else str(getattr(task.when, "__name__", "a callable")))
+        yield line("when", task.when if isinstance(task.when, str) else named(task.when))
     reason = skipper()(task)
     yield line("now", "it would be run" if reason is None else f"it would be skipped: {reason}")
 

@@ -136,4 +136,6 @@ def _mermaid(_title: str, top: Folder, edges: list[Edge]) -> Iterator[str]:
 
 def _mermaid_text(text: str) -> str:
     """Return quoted text in which everything that Mermaid, Markdown or HTML could take for syntax is an entity."""
-    return '"' + "".join(char if char.isalnum() or char in " ./-_" else f"#{ord(char)};" for char in visible(text)) + '"'
+    return (
+        '"' + "".join(char if char.isalnum() or char in " ./-_" else f"#{ord(char)};" for char in visible(text)) + '"'
+    )

@@ -68,7 +68,7 @@ def _run(folder: str, limit: float) -> str:
     """Start the child, wait for it, end whatever it started; return how it ended, in words."""
     import subprocess
 
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter
+    child = subprocess.Popen(
         [sys.executable, "-P", "-c", _START, folder],
         env={**os.environ, _MARK: folder},
         stdin=subprocess.DEVNULL,

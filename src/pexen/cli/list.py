@@ -31,9 +31,7 @@ _ASCII = ("|-- ", "`-- ", "|   ", "    ")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 @click.option("--params", "parameters", is_flag=True, help="Show the parameters that -D sets.")
 @click.pass_context
-def command(
-    context: click.Context, /, words: tuple[str, ...], as_json: bool, parameters: bool, **given: Any
-) -> int:
+def command(context: click.Context, /, words: tuple[str, ...], as_json: bool, parameters: bool, **given: Any) -> int:
     """Show the tasks below PATH, with their tags and with what would keep them from running here."""
     request = Request(words, given.pop("params"), context.obj or (), given.pop("chdir"))
     gathered = Gathered(request)
@@ -62,7 +60,8 @@ def show(chosen: Chosen, *, colour: bool, only_chosen: bool = False) -> None:
     lines = [style(visible(chosen.title), "bold", on=colour)]
     lines += _drawn(_nested(tasks), branches, lambda task: _about(task, reasons, colour=colour))
     write_out("\n".join(lines) + "\n")
-    print(f"{len(tasks)} of {len(chosen.collected)} tasks" if len(tasks) != len(chosen.collected) else f"{len(tasks)} tasks", file=sys.stderr)
+    among = "" if len(tasks) == len(chosen.collected) else f" of {len(chosen.collected)}"
+    print(f"{len(tasks)}{among} tasks", file=sys.stderr)
 
 
 def _nested(tasks: list[Task]) -> dict[str, Any]:
@@ -158,7 +157,12 @@ def _what(task: Task) -> dict[str, Any]:
     what = task.callable
     if isinstance(what, Command):
         return {"command": list(what.argv), "folder": what.cwd}
-    return {"callable": str(getattr(what, "__name__", type(what).__name__))}
+    return {"callable": named(what)}
+
+
+def named(what: Any) -> str:
+    """Return the name of a callable; never its ``repr``."""
+    return str(getattr(what, "__name__", type(what).__name__))
 
 
 def worded(value: Any) -> str:
@@ -168,28 +172,31 @@ def worded(value: Any) -> str:
         return ", ".join(map(worded, told))
     if isinstance(told, dict):
         return ", ".join(f"{key} {worded(item)}" for key, item in told.items())
-    return {True: "yes", False: "no"}.get(told, str(told)) if isinstance(told, bool) else str(told)
+    return {True: "yes", False: "no"}[told] if isinstance(told, bool) else str(told)
 
 
 def plain(value: Any) -> Any:
     """Return a metadata value as JSON has it; what JSON cannot say as text."""
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, TreeLock):
-        return {"tree_lock": str(value)}
-    if isinstance(value, AnyOf):
-        return {"any_of": [plain(item) for item in value.alternatives]}
-    if isinstance(value, AllOf):
-        return {"all_of": plain(value.of)}
-    if isinstance(value, Named):
-        return {"named": [value.parameter, plain(value.requirement)]}
-    if isinstance(value, Task):
-        return f"/{value.name}"
-    return str(getattr(value, "__name__", type(value).__name__))
+    match value:
+        case None | str() | int() | float() | bool():
+            found = value
+        case dict():
+            found = {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            found = [plain(item) for item in value]
+        case TreeLock():
+            found = {"tree_lock": str(value)}
+        case AnyOf():
+            found = {"any_of": [plain(item) for item in value.alternatives]}
+        case AllOf():
+            found = {"all_of": plain(value.of)}
+        case Named():
+            found = {"named": [value.parameter, plain(value.requirement)]}
+        case Task():
+            found = f"/{value.name}"
+        case _:
+            found = named(value)
+    return found
 
 
 def _show_parameters(chosen: Chosen, *, as_json: bool) -> None:
@@ -200,4 +207,6 @@ def _show_parameters(chosen: Chosen, *, as_json: bool) -> None:
     for one in asked:
         default = "no default" if one.default is None else f"default {one.default}"
         about = f"  {one.help}" if one.help else ""
-        write_out(f"{visible(one.name)}: {visible(one.type)}, {visible(default)}{visible(about)}  ({visible(one.where)})\n")
+        write_out(
+            f"{visible(one.name)}: {visible(one.type)}, {visible(default)}{visible(about)}  ({visible(one.where)})\n"
+        )

@@ -6,12 +6,15 @@ Each command is a click command in a module of its own, imported when it is call
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 
 TYPE_CHECKING = False  # typing costs as much as the rest of this module
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from pexen.errors import PexenError
 
@@ -20,6 +23,7 @@ COMMANDS = {
     "list": "show the tasks of a tree",
     "graph": "show what depends on what, for dot or mermaid",
     "explain": "tell everything that is known of one task",
+    "doctor": "show what this machine allows, and what that means",
 }
 """Every command: its module is ``pexen.cli.<name>``."""
 
@@ -45,9 +49,26 @@ exit codes: 0 good, 1 something failed, 2 interrupted, 3 internal error, 4 usage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
+    """Run the command line and return the exit code; without ``argv`` this is the program, and the process ends here."""
+    if argv is not None:
+        return _main(list(argv))
+    gc.disable()  # what is imported and collected stays; `drive.execute` enables it again
+    return _leave(_main(sys.argv[1:]))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process. Taking the interpreter apart would cost a seventh of a short run, and nobody needs it."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter does
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # there is none, or it has been closed
+            continue
+    os._exit(code)
+
+
+def _main(words: list[str]) -> int:
     _open_streams()
-    words = list(sys.argv[1:] if argv is None else argv)
     leading = []
     while words and words[0].startswith("-C"):  # as in make and git, before the command
         many = 2 if words[0] == "-C" else 1
@@ -128,7 +149,7 @@ def _hint(error: Exception, name: str) -> str:
     return known.get(option) or f"pexen {name} --help"
 
 
-class _Usage(Exception):  # noqa: N818 - it never leaves this module
+class _Usage(Exception):
     """The command line is wrong."""
 
     def __init__(self, headline: str, hint: str = "") -> None:

@@ -32,9 +32,9 @@ class Jobs(click.ParamType[Any]):
         """Return the number, 0 for auto."""
         if value in {"auto", 0}:
             return 0
-        if re.fullmatch(r"[1-9]\d{0,5}", str(value)):
-            return int(value)
-        self.fail(f"{value!r} is neither a number from 1 nor 'auto'", param, ctx)
+        if not re.fullmatch(r"[1-9]\d{0,5}", str(value)):
+            self.fail(f"{value!r} is neither a number from 1 nor 'auto'", param, ctx)
+        return int(value)
 
 
 class Pair(click.ParamType[Any]):
@@ -63,12 +63,12 @@ class Setting(NamedTuple):
 SETTINGS = {
     "jobs": Setting(("-j", "--jobs"), Jobs(), 0, "Run N tasks at a time (auto: one for each usable CPU)."),
     "keyword": Setting(("-k", "--keyword"), click.STRING, "", "Only paths that match, as in 'net and not slow'.", "EXPR"),
-    "tags": Setting(("-m", "--tags"), click.STRING, "", "Only tasks whose tags match, as in 'smoke or nightly'.", "EXPR"),
-    "deps": Setting(("--deps/--no-deps",), click.BOOL, True, "Also run what the selected tasks require (default), or take it as met."),
+    "tags": Setting(("-m", "--tags"), click.STRING, "", "Only tasks whose tags match, as in 'smoke or slow'.", "EXPR"),
+    "deps": Setting(("--deps/--no-deps",), click.BOOL, True, "Also run what the selected tasks require (default), or not."),
     "maxfail": Setting(("--maxfail",), click.IntRange(0), 0, "Start nothing more after N failures."),
     "strict": Setting(("--strict/--no-strict",), click.BOOL, False, "Warnings and skipped tasks are failures."),
     "color": Setting(("--color",), click.Choice(["auto", "always", "never"]), "auto", "Use colour."),
-    "heartbeat": Setting(("--heartbeat",), click.FloatRange(0), 60.0, "Seconds of silence before a sign of life; 0: none.", "SECONDS"),
+    "heartbeat": Setting(("--heartbeat",), click.FloatRange(0), 60.0, "Silence before a sign of life; 0: none.", "SECONDS"),
 }  # fmt: skip
 
 
@@ -122,10 +122,10 @@ def _tables(root: str, name: str) -> Iterator[tuple[Document, tuple[str, ...]]]:
     """Yield the configuration files of a root that have a table of this name, the stronger one last."""
     from pexen.factory import toml
 
-    for file, table, mark in (("pyproject.toml", ("tool", "pexen", name), b"tool.pexen"), ("pexen.toml", (name,), name.encode())):
+    for file, table in (("pyproject.toml", ("tool", "pexen", name)), ("pexen.toml", (name,))):
         try:
             with open(f"{root}/{file}", "rb") as opened:
-                is_there = mark in opened.read()  # others' files may be as broken as they like
+                is_there = b".".join(map(str.encode, table)) in opened.read()  # others' may be as broken as they like
         except OSError:
             continue
         if is_there:
@@ -138,7 +138,7 @@ def selecting(command: C) -> C:
         click.argument("words", nargs=-1, metavar="[PATH | package.module | KIND:WHAT]..."),
         setting("keyword"),
         setting("tags"),
-        click.option("-D", "--define", "params", type=Pair(), multiple=True, help="Give a parameter of the tree a value; repeatable."),
+        click.option("-D", "--define", "params", type=Pair(), multiple=True, help="Set a parameter of the tree; repeatable."),
         click.option("-C", "--chdir", metavar="DIR", help="Change to DIR first."),
         setting("color"),
     )):  # fmt: skip

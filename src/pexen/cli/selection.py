@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pexen.cli.isolate import isolate
@@ -157,7 +156,9 @@ class Gathered:
         if match and not os.path.lexists(word):
             kind, what = match.groups()
             if kind not in KINDS:
-                raise DefinitionError(f"there is no kind {kind!r} of task source", hint=nearest(kind, KINDS) or ", ".join(KINDS))
+                raise DefinitionError(
+                    f"there is no kind {kind!r} of task source", hint=nearest(kind, KINDS) or ", ".join(KINDS)
+                )
             return Source(kind, what if kind == "module" else os.path.abspath(what), word), ""
         if self._is_module(word):
             return Source("module", word, word), ""
@@ -197,7 +198,8 @@ class Gathered:
     def _check(self, params: Params) -> None:
         if self.request.args and ARGS not in params.asked:
             raise DefinitionError(
-                "nothing here takes the arguments behind --", hint='a pexenfile.py asks for them with here.param("args", "")'
+                "nothing here takes the arguments behind --",
+                hint='a pexenfile.py asks for them with here.param("args", "")',
             )
         params.check()
 
@@ -207,7 +209,9 @@ class Gathered:
         if "::" not in typed and os.path.lexists(os.path.join(self.root, path)):
             return
         raise DefinitionError(
-            f"there is nothing at {path!r}", facts=[("in", self.root)], hint=_near(path, tasks) or "pexen list shows what there is"
+            f"there is nothing at {path!r}",
+            facts=[("in", self.root)],
+            hint=_near(path, tasks) or "pexen list shows what there is",
         )
 
     def _extra(self) -> list[str]:
@@ -239,7 +243,11 @@ def _near(path: str, tasks: Iterable[Task]) -> str:
     """Return a hint: the nearest path, or one with the nearest last component."""
     places = sorted({place for task in tasks for place in _places(task.name)})
     by_name = {last_of(place): place for place in places}
-    close = get_close_matches(path, places, 1) or [by_name[name] for name in get_close_matches(last_of(path), by_name, 1)]
+    from difflib import get_close_matches
+
+    close = get_close_matches(path, places, 1) or [
+        by_name[name] for name in get_close_matches(last_of(path), by_name, 1)
+    ]
     return f"did you mean {close[0]!r}?" if close else ""
 
 

@@ -39,8 +39,12 @@ def check(planner: Planner) -> None:
     if barrier is not None:
         _sure(barrier.state is State.READY and barrier.waiting is not None, "the barrier does not wait")
     for thing in planner._things():
-        _sure(thing.barrier is (barrier if thing in dict(barrier.needs or ()) else None) if barrier else thing.barrier is None,
-              f"{thing.name} is kept for the wrong task")
+        _sure(
+            thing.barrier is (barrier if thing in dict(barrier.needs or ()) else None)
+            if barrier
+            else thing.barrier is None,
+            f"{thing.name} is kept for the wrong task",
+        )
 
 
 def _check_counts(planner: Planner, nodes: list[Node]) -> None:
@@ -91,7 +95,10 @@ def _check_place(node: Node, is_queued: bool) -> None:
     elif thing is None:
         _sure(is_queued, f"{node} is lost")
     else:
-        _sure(any(entry[3] is node for queue in thing.waiting.values() for entry in queue.entries()), f"{node} is parked nowhere")
+        _sure(
+            any(entry[3] is node for queue in thing.waiting.values() for entry in queue.entries()),
+            f"{node} is parked nowhere",
+        )
         _sure(thing in dict(node.needs or ()), f"{node} is parked on {thing.name}")
 
 
@@ -107,8 +114,13 @@ def _check_thing(thing: Thing, nodes: list[Node]) -> None:
     for queue in thing.grantable():
         entry = queue.first()
         pool = entry and entry[3].queue
-        offered = [node for node in nodes if node.waiting is not None and node.waiting.offered is thing and node.queue is pool]
-        _sure(any(node.waiting and node.waiting.thing is None for node in offered), f"{thing.name} is free, {entry} sleeps")
+        offered = [
+            node for node in nodes if node.waiting is not None and node.waiting.offered is thing and node.queue is pool
+        ]
+        _sure(
+            any(node.waiting and node.waiting.thing is None for node in offered),
+            f"{thing.name} is free, {entry} sleeps",
+        )
 
 
 def _junctions(nodes: list[Node]) -> list[Junction]:

@@ -498,14 +498,10 @@ class Planner:
             if not thing.admits(node, want):
                 self._park(node, thing, want)
                 return False
+        late = self._overtaken(node, needs) if self._waited else None
         world = self._world
-        late = None
-        if world.lines and not any(thing is world for thing, _ in needs):
-            late = world.overtaken(node, S)
         world.running += 1
         for thing, want in needs:
-            if thing.lines:
-                late = _older(late, thing.overtaken(node, want))
             thing.take(node, want)
             if thing is world:
                 world.running -= 1
@@ -522,6 +518,19 @@ class Planner:
             if thing.parked and thing.is_open():
                 thing.offer(node.queue)
         return True
+
+    def _overtaken(self, node: Node, needs: tuple[tuple[Thing, float], ...]) -> Node | None:
+        """Count the start of a node that is about to take these; return who was overtaken too often."""
+        late: Node | None = None
+        world = self._world
+        if world.lines and not any(thing is world for thing, _ in needs):
+            late = world.overtaken(node, S)
+        for thing, want in needs:
+            if thing.lines:
+                other = thing.overtaken(node, want)
+                if other is not None and (late is None or other.waiting.first < late.waiting.first):  # type: ignore[union-attr]
+                    late = other
+        return late
 
     def _awaited(self, queue: ReadyQueue) -> Node | None:
         """Return the task for which the run is kept free, if it waits in this pool's queue."""
@@ -590,6 +599,8 @@ class Planner:
         self._barrier = self._world.kept = late
         for wanted, amount in late.needs or ():
             wanted.barrier, wanted.barrier_want = late, amount
+        if late.waiting is not None and late.waiting.thing is not None:
+            late.waiting.thing.offer()  # it may be free, and offered to somebody who has to stand back now
 
     def _lift_barrier(self, node: Node) -> None:
         world = self._world
@@ -675,13 +686,6 @@ class Planner:
 
 def _poisoned(thing: Thing, culprit: Node) -> str:
     return f"{thing.name!r} is not sane any more: {culprit.path} left it so"
-
-
-def _older(node: Node | None, other: Node | None) -> Node | None:
-    """Return the one that was refused first."""
-    if node is None or other is None:
-        return node or other
-    return other if other.waiting.first < node.waiting.first else node  # type: ignore[union-attr]
 
 
 NOT_NEEDED = "nothing needed it (lazy)"

@@ -114,7 +114,7 @@ def where_defined(what: Callable[..., Any]) -> str:
     while not hasattr(inner, "__code__") and hasattr(inner, "func"):
         inner = inspect.unwrap(inner.func)
     if not hasattr(inner, "__code__"):
-        inner = inner.__init__ if isinstance(inner, type) else getattr(type(inner), "__call__", inner)
+        inner = getattr(type(inner), "__call__", inner) if not isinstance(inner, type) else inner.__init__  # type: ignore[misc]
     code = getattr(inner, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else type(what).__name__
 

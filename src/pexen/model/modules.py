@@ -27,7 +27,7 @@ class TreeFinder:
     """Finds the modules of `TREE_MODULES`, before anything else may find their files under other rules."""
 
     @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:  # noqa: ARG004 - the import system's
         """Return how to load a module of a tree, or None for all others."""
         place = TREE_MODULES.get(name)
         if place is None:
@@ -46,7 +46,7 @@ class ParentFinder:
     """Finds the packages above the modules of `TREE_MODULES`, when nobody else does."""
 
     @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:  # noqa: ARG004 - the import system's
         """Return an empty package for a name above a known one."""
         return _package(name, []) if any(known.startswith(name + ".") for known in TREE_MODULES) else None
 

@@ -321,7 +321,7 @@ def _carry(value: Any) -> Any:
 
 def _carry_items(items: Mapping[str, Any]) -> dict[str, Any]:
     """Return those items that surely pickle; the others stay behind."""
-    return {key: value for key, value in items.items() if value is None or _carry((key, value))}
+    return {key: value for key, value in items.items() if _carry((key, value))}
 
 
 def _gone() -> NoReturn:

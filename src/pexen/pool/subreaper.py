@@ -41,7 +41,8 @@ def _prctl(option: int, value: int | bytearray) -> int:
     try:
         import _ctypes
 
-        call, find, library = _ctypes.call_function, _ctypes.dlsym, _ctypes.dlopen(None, 0)  # type: ignore[attr-defined]
+        call, find = _ctypes.call_function, _ctypes.dlsym
+        library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None is this program with all its libraries
         if isinstance(value, int):
             return int(call(find(library, "prctl"), (option, value, 0, 0, 0)))
     except (ImportError, AttributeError, OSError):

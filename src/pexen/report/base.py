@@ -30,7 +30,7 @@ class Plan(NamedTuple):  # not a dataclass: a tenth of the time to import, and e
     folder: str = ""
     again: Callable[[str], str] = lambda path: f"pexen run {path} -j1"
     file: Callable[[str], str] = lambda path: path
-    requirements: Callable[[Task], Sequence[tuple[str, Sequence[str]]]] = lambda task: ()
+    requirements: Callable[[Task], Sequence[tuple[str, Sequence[str]]]] = lambda _: ()
 
 
 class Flight(NamedTuple):
@@ -56,19 +56,19 @@ class Reporter(Protocol):
     """Is told what happens in one run."""
 
     def begin(self, plan: Plan) -> None:
-        """The run is about to start."""
+        """Hear that the run is about to start."""
 
     def finished(self, result: Result) -> None:
-        """A task has ended, or will never run. Called very often: do little here, and write in `moment`."""
+        """Hear that a task has ended, or will never run. Called very often: do little here, and write in `moment`."""
 
     def moment(self, look: Look) -> None:
-        """Time has passed; called after each batch of results and at least once a second."""
+        """Hear that time has passed: after each batch of results and at least once a second."""
 
     def note(self, text: str) -> None:
-        """Something that people should know at once, such as that the run is being stopped."""
+        """Hear what people should know at once, such as that the run is being stopped."""
 
     def end(self, summary: Summary) -> None:
-        """The run is over; nothing comes after it."""
+        """Hear that the run is over; nothing comes after it."""
 
 
 class Observers:

@@ -196,7 +196,9 @@ class Console:
         spent = f" after {spoken(result.duration)}" if result.start else ""
         tries = f", attempt {len(result.attempts)}" if result.details.earlier else ""
         name = style(visible(result.path), "bold", on=self._colour)
-        lines = [f"{style(result.status.value, result.status.value, on=self._colour)}  {name}{self._dim(spent + tries)}"]
+        lines = [
+            f"{style(result.status.value, result.status.value, on=self._colour)}  {name}{self._dim(spent + tries)}"
+        ]
         if result.reason:
             lines += ["  " + line for line in visible_lines(result.reason)[:TRACE]]
         if result.error:
@@ -230,7 +232,9 @@ class Console:
         groups: dict[str, list[str]] = {}
         for one in results:
             warnings = [f"{report.name}: {report.message}" for report in one.reports if report.status == "warn"]
-            groups.setdefault(first_line(one.reason or "; ".join(warnings)) or "for no known reason", []).append(one.path)
+            groups.setdefault(first_line(one.reason or "; ".join(warnings)) or "for no known reason", []).append(
+                one.path
+            )
         most = 5 if self._verbosity < 2 else len(results)
         lines = [
             f"{self._status_word(status)} {len(paths):>7}  {reason}: {visible(some_of(paths, most))}"
@@ -242,7 +246,11 @@ class Console:
         counts: dict[Status, int] = {}
         for one in results:
             counts[one.status] = counts.get(one.status, 0) + 1
-        told = [style(f"{counts[status]} {status.value}", status.value, on=self._colour) for status in Status if status in counts]
+        told = [
+            style(f"{counts[status]} {status.value}", status.value, on=self._colour)
+            for status in Status
+            if status in counts
+        ]
         stopped = f" ({summary.stopped})" if summary.stopped else ""
         return f"{counted(len(results), 'task')} in {spoken(summary.seconds)}: {', '.join(told) or 'nothing to do'}{stopped}"
 

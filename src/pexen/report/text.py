@@ -88,12 +88,8 @@ def sized(size: int) -> str:
     """Return a number of bytes as people write it."""
     if size < 1024:
         return f"{size} bytes"
-    value = float(size)
-    for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
-        if value < 1000:
-            break
-    return f"{value:.1f} {unit}"
+    power = min(3, (size.bit_length() - 1) // 10)
+    return f"{size / 1024**power:.1f} {('', 'KiB', 'MiB', 'GiB')[power]}"
 
 
 def counted(number: int, word: str) -> str:

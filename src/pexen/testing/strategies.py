@@ -30,17 +30,17 @@ RESOURCES: dict[str, float | list[str]] = {"cpu": 4, "gpu": ["0", "1"]}
 
 
 def nothing() -> None:
-    """What the tasks run."""
+    """Do nothing: what the tasks run."""
 
 
 @task
 def first() -> None:
-    """A decorated function, to be required as such."""
+    """Do nothing, in a decorated function: to be required as such."""
 
 
 @task
 def second() -> None:
-    """Another one."""
+    """Do nothing, in another one."""
 
 
 DECORATED: tuple[Callable[..., Any], ...] = (first, second)
@@ -54,7 +54,9 @@ def _mostly_not(strategy: SearchStrategy[Any], rarely: int = 4) -> SearchStrateg
     return st.one_of(*[st.none()] * rarely, strategy)
 
 
-_LOCK_LISTS = st.lists(st.one_of(st.sampled_from(LOCKS), st.sampled_from(PLACES).map(tree_lock)), min_size=1, max_size=2)
+_LOCK_LISTS = st.lists(
+    st.one_of(st.sampled_from(LOCKS), st.sampled_from(PLACES).map(tree_lock)), min_size=1, max_size=2
+)
 _META = st.fixed_dictionaries({
     "folder": st.sampled_from(FOLDERS),
     "callable": st.sampled_from((nothing, nothing, nothing, *DECORATED)),

@@ -1,0 +1,435 @@
+"""Process trees: who belongs to them, and that nobody survives. Real processes; a shared pipe says when all are gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from pexen.pool import cgroup, subreaper, tree
+from pexen.pool.tree import Family, Identity, Process
+
+BOUND = 30.0
+DAEMON = "( ( setsid sh -c '{}' & ) & )"
+CLEARED = "( ( env -i {path} setsid sh -c '{}' & ) & )"
+
+
+class Yard:
+    """Where processes are started: each has the writing end of one pipe, and says there that it is up."""
+
+    def __init__(self) -> None:
+        self.read, self.write = os.pipe()
+        self.leaders: list[subprocess.Popen[bytes]] = []
+
+    def sh(self, script: str, *, up: int = 1, **env: str) -> subprocess.Popen[bytes]:
+        """Run a shell script in a session of its own; return when ``up`` processes have printed a dot."""
+        script = script.replace("UP", f"echo -n . >&{self.write}")
+        return self.start(["sh", "-c", script], up=up, **env)
+
+    def python(self, code: str, *, up: int = 1, **env: str) -> subprocess.Popen[bytes]:
+        code = f"import os, signal, sys, time\ndef up(): os.write({self.write}, b'.')\n" + textwrap.dedent(code)
+        return self.start([sys.executable, "-c", code], up=up, **env)
+
+    def start(self, argv: list[str], *, up: int, **env: str) -> subprocess.Popen[bytes]:
+        leader = subprocess.Popen(argv, env={**os.environ, **env}, pass_fds=[self.write], start_new_session=True)
+        self.leaders.append(leader)
+        self.until_up(up)
+        return leader
+
+    def until_up(self, count: int) -> None:
+        while count > 0:
+            assert self.readable(BOUND), "not all came up"
+            count -= len(os.read(self.read, count))
+
+    def readable(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self.read, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def let_go(self) -> None:
+        """Leave the pipe to the processes."""
+        if self.write >= 0:
+            os.close(self.write)
+            self.write = -1
+
+    def is_empty(self, seconds: float = BOUND) -> bool:
+        """Whether all who had the pipe are gone within some seconds."""
+        self.let_go()
+        deadline = monotonic() + seconds
+        while self.readable(max(0.0, deadline - monotonic())):
+            if not os.read(self.read, 65536):
+                return True
+        return False
+
+    def close(self) -> None:
+        """End what a failed test has left: everything below that we did not start elsewhere."""
+        for leader in self.leaders:
+            if leader.poll() is None:
+                os.killpg(leader.pid, signal.SIGKILL)
+            leader.wait()
+        tree.end(tree.below(os.getpid()))
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    break
+            except ChildProcessError:
+                break
+        self.let_go()
+        os.close(self.read)
+
+
+@pytest.fixture
+def yard() -> Iterator[Yard]:
+    """Start processes below this one, which is given the orphans; conftest looks for zombies and descriptors."""
+    assert subreaper.become_subreaper()
+    assert subreaper.is_subreaper()
+    yard = Yard()
+    yield yard
+    yard.close()
+    subreaper._prctl(subreaper._PR_SET_CHILD_SUBREAPER, 0)
+    assert not subreaper.is_subreaper()
+
+
+def identity(process: subprocess.Popen[bytes]) -> Identity:
+    found = tree.look(process.pid)
+    assert found is not None
+    return found.identity
+
+
+def orphan(*, but: int = 0) -> Process:
+    """The one child of this process that is not the one named."""
+    (found,) = [one for one in tree.snapshot().values() if one.parent == os.getpid() and one.pid != but]
+    return found
+
+
+def names(members: list[Process]) -> list[str]:
+    return sorted(one.name for one in members if one.is_alive)
+
+
+def with_path(script: str) -> str:
+    return CLEARED.replace("{path}", f"PATH={os.environ['PATH']}").format(script)
+
+
+# -- looking ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [") R 1 (", "a b", "x)", "(", "\xff"])
+def test_names_of_processes_may_be_anything(yard: Yard, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    shutil.copy(shutil.which("sh") or "", file)
+    script = f"echo -n . >&{yard.write}; sleep 600 & wait"
+    leader = yard.start([str(file), "-c", script], up=1)
+    found = tree.look(leader.pid)
+    assert found is not None
+    assert (found.pid, found.parent, found.group, found.session) == (leader.pid, os.getpid(), leader.pid, leader.pid)
+    assert found.name == name.encode().decode(errors="backslashreplace")
+    assert found.is_alive
+    assert tree.command_line(leader.pid) == f"{file} -c {script}"
+    assert tree.snapshot()[leader.pid].identity == found.identity
+
+
+def test_what_is_gone_is_nobody() -> None:
+    child = subprocess.Popen(["true"])
+    it = identity(child)
+    child.wait()
+    assert tree.look(child.pid) is None
+    assert not tree.is_alive(it)
+    assert not tree.kill(it)
+    assert tree.command_line(child.pid) == tree.lineage(child.pid) == ""
+
+
+def test_a_zombie_is_not_alive() -> None:
+    child = subprocess.Popen(["true"])
+    it = identity(child)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not tree.is_alive(it)
+    child.wait()
+
+
+def test_an_identity_that_lasts_means_nobody_after_a_reboot(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = tree.look(os.getpid())
+    assert me is not None
+    lasting = me.identity.lasting()
+    assert tree.is_alive(me.identity)
+    assert tree.is_alive(lasting)
+    monkeypatch.setattr(tree, "boot", lambda: "another")
+    assert not tree.is_alive(lasting)
+    assert tree.is_alive(me.identity)
+
+
+# -- belonging -------------------------------------------------------------------------------------------------------
+
+
+def test_descendants_belong(yard: Yard) -> None:
+    leader = yard.sh("sh -c 'setsid sleep 600 & UP; wait' & wait")
+    assert names(Family(identity(leader)).members(tree.snapshot())) == ["sh", "sh", "sleep"]
+
+
+def test_the_session_and_the_group_belong_when_parents_are_dead(yard: Yard) -> None:
+    leader = yard.sh("( ( sleep 600 & UP ) & )")
+    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+    processes = tree.snapshot()
+    assert names(Family(identity(leader)).members(processes)) == []
+    assert names(Family(session=leader.pid).members(processes)) == ["sleep"]
+    assert names(Family(group=leader.pid).members(processes)) == ["sleep"]
+
+
+def test_daemons_belong_by_their_environment(yard: Yard) -> None:
+    leader = yard.sh(DAEMON.format("UP; sleep 600 & wait"), PEXEN_LINEAGE="run.7")
+    leader.wait()
+    processes = tree.snapshot()
+    assert names(Family(lineage="run.7").members(processes)) == ["sh", "sleep"]
+    for other in ("run", "run.", "un.7", "run.70", "run.7/1", "/run.7"):
+        assert Family(lineage=other).members(processes) == []
+
+
+def test_those_of_a_pexen_inside_belong_as_well(yard: Yard) -> None:
+    inner = tree.lineage_below("run.7", "inner", 1)
+    yard.sh(DAEMON.format("UP; sleep 600 & wait"), PEXEN_LINEAGE=inner).wait()
+    processes = tree.snapshot()
+    assert inner == "run.7/inner.1"
+    assert names(Family(lineage="run.7").members(processes)) == ["sh", "sleep"]
+    assert names(Family(lineage=inner).members(processes)) == ["sh", "sleep"]
+    assert Family(lineage="run").members(processes) == []
+    assert Family(lineage="inner.1").members(processes) == []
+
+
+def test_a_daemon_that_has_cleared_its_environment_is_a_stray(yard: Yard) -> None:
+    leader = yard.sh(with_path("UP; exec sleep 600"), PEXEN_LINEAGE="run.7")
+    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+    processes = tree.snapshot()
+    assert Family(session=leader.pid, group=leader.pid, lineage="run.7").members(processes) == []
+    start = orphan(but=leader.pid).start
+    find = [tree.below(os.getpid(), {leader.pid}, before=ticks) for ticks in (start, start + 1)]
+    assert [names(finder(processes)) for finder in find] == [[], ["sleep"]]
+    assert names(tree.below(os.getpid())(processes)) == ["sleep"]
+
+
+def test_who_asks_and_his_ancestors_never_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "lineage", lambda pid: "run.7")
+    mine = {os.getpid(), os.getppid(), 1}
+    for family in (Family(session=os.getsid(0)), Family(group=os.getpgid(0)), Family(lineage="run.7")):
+        assert not mine & {one.pid for one in family.members(tree.snapshot())}
+
+
+def test_nothing_that_is_older_than_the_leader_belongs(yard: Yard) -> None:
+    leader = yard.sh("UP; sleep 600 & wait")
+    later = identity(leader)._replace(start=identity(leader).start + 1_000_000)
+    assert Family(later, leader.pid, leader.pid).members(tree.snapshot()) == []
+
+
+def test_orphans_are_noticed_cheaply(yard: Yard) -> None:
+    me = os.getpid()
+    assert not tree.has_orphans(me, ())
+    leader = yard.sh(DAEMON.format("UP; exec sleep 600"))
+    assert tree.has_orphans(me, {leader.pid})
+    assert not tree.has_orphans(me, {leader.pid, orphan(but=leader.pid).pid})
+    assert tree.has_orphans(1 << 30, ()), "nobody can tell"
+
+
+def test_a_tree_is_drawn(yard: Yard) -> None:
+    leader = yard.sh("sleep 600 & sh -c 'UP; exec sleep 601' & wait")
+    lines = [line.split(maxsplit=2) for line in tree.drawn(Family(identity(leader)).members(tree.snapshot()))]
+    assert [words[2] for words in lines[1:]] == ["sleep 600", "sleep 601"] or len(lines) == 3
+    assert int(lines[0][0]) == leader.pid
+    assert lines[0][2].startswith("sh -c ")
+    assert all(state in "SRD" for _, state, _ in lines)
+
+
+# -- ending ----------------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, Callable[[], str]] = {
+    "grandchildren": lambda: "sh -c 'sh -c \"UP; sleep 600 & wait\" & wait' & wait",
+    "ignores TERM": lambda: "trap '' TERM HUP INT; UP; sleep 600 & wait",
+    "stopped": lambda: "sh -c 'UP; kill -STOP $$; sleep 600' & wait",
+    "daemon": lambda: DAEMON.format("UP; sleep 600 & sleep 600"),
+    "daemon without environment": lambda: with_path("UP; sleep 600 & sleep 600"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_survives(yard: Yard, kind: str) -> None:
+    leader = yard.sh(KINDS[kind]())
+    began = monotonic()
+    toll = tree.end(tree.below(os.getpid()))
+    assert monotonic() - began < tree.PATIENCE
+    assert toll.left == ()
+    assert toll.killed
+    leader.wait()
+    tree.reap(one for one in toll.killed if one.pid != leader.pid)
+    assert yard.is_empty(0)
+
+
+def test_what_was_killed_is_told(yard: Yard) -> None:
+    yard.sh(DAEMON.format("UP; sleep 600 & wait"), PEXEN_LINEAGE="run.7").wait()
+    toll = tree.end(Family(lineage="run.7").members)
+    assert sorted(one.name for one in toll.killed) == ["sh", "sleep"]
+    assert "sleep 600" in [one.words for one in toll.killed]
+    assert str(toll) in {"2 processes (sh, sleep)", "2 processes (sleep, sh)"}
+    assert str(tree.Toll(toll.killed[:1])) == f"1 process ({toll.killed[0].name})"
+    assert str(tree.Toll()) == "0 processes"
+    tree.reap(toll.killed)
+
+
+def test_others_are_left_alone(yard: Yard) -> None:
+    one = yard.sh("UP; sleep 600 & wait", PEXEN_LINEAGE="run.1")
+    other = yard.sh("UP; sleep 600 & wait", PEXEN_LINEAGE="run.10")
+    toll = tree.end(Family(identity(one), one.pid, one.pid, "run.1").members)
+    assert one.wait() == -signal.SIGKILL
+    assert len(toll.killed) == 2
+    tree.reap(killed for killed in toll.killed if killed.pid != one.pid)
+    assert names(Family(lineage="run.10").members(tree.snapshot())) == ["sh", "sleep"]
+    assert other.poll() is None
+
+
+def test_the_leader_that_is_its_own_subreaper_is_ended_without_a_race(yard: Yard) -> None:
+    """It goes on making daemons that nothing connects with it, until it is stopped; all of them come back to it."""
+    leader = yard.python(
+        """
+        from pexen.pool.subreaper import become_subreaper
+        assert become_subreaper()
+        up()
+        for _ in range(2000):
+            if os.fork() == 0:
+                if os.fork() == 0:
+                    os.setsid()
+                    signal.pause()
+                os._exit(0)
+        signal.pause()
+        """,
+        up=1,
+        PYTHONPATH=str(Path(tree.__file__).parents[2]),
+    )
+    it = identity(leader)
+    toll = tree.end(Family(it).members, last=it)
+    assert toll.left == ()
+    assert toll.killed[-1].pid == leader.pid, "killed last"
+    assert leader.wait() == -signal.SIGKILL
+    assert not [one for one in tree.snapshot().values() if one.parent == os.getpid() and one.is_alive]
+    # Those that were zombies when the leader went are ours now; nobody else is.
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            break
+    assert yard.is_empty(0)
+
+
+def test_a_small_fork_bomb_is_put_out(yard: Yard) -> None:
+    """A binary tree of sessions, ended while it grows; one that would be full at 255."""
+    leader = yard.python(
+        """
+        up()
+        for _ in range(7):
+            if os.fork() == 0:
+                os.setsid()
+        signal.pause()
+        """,
+        PEXEN_LINEAGE="bomb.1",
+    )
+    toll = tree.end(Family(identity(leader), lineage="bomb.1").members)
+    assert toll.left == ()
+    assert 1 <= len(toll.killed) <= 255
+    leader.wait()
+    for one in toll.killed:
+        with suppress(ChildProcessError):
+            os.waitpid(one.pid, 0)
+    assert yard.is_empty(0)
+
+
+HOPPER = """
+up()
+for _ in range(3000):
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+"""
+
+
+def test_who_forks_faster_than_one_can_look_is_given_up_in_time_and_told(yard: Yard) -> None:
+    leader = yard.python(HOPPER)
+    began = monotonic()
+    toll = tree.end(tree.below(os.getpid(), {leader.pid}), seconds=0.3)
+    assert monotonic() - began < 2
+    assert len(toll.left) <= 1
+    assert yard.is_empty(), "at the end of its hops"
+
+
+def test_a_cgroup_ends_even_that(yard: Yard) -> None:
+    group = cgroup.Cgroup.make("test")
+    if group is None:
+        pytest.skip("no cgroup can be made here")
+    leader = yard.sh("UP; exec sleep 600")
+    assert group.is_empty
+    assert group.members() == []
+    assert group.add(leader.pid)
+    assert not group.is_empty
+    assert leader.pid in group.members()
+    hopper = subprocess.Popen(
+        [sys.executable, "-c", f"import os\nos.read(0, 1)\ndef up(): os.write({yard.write}, b'.')\n{HOPPER}"],
+        pass_fds=[yard.write], stdin=subprocess.PIPE,
+    )  # fmt: skip
+    assert group.add(hopper.pid)
+    hopper.communicate(b"\n")
+    yard.until_up(1)
+    group.kill()
+    assert leader.wait() == -signal.SIGKILL
+    assert group.remove()
+    assert not group.path.exists()
+    assert not group.add(os.getpid())
+    assert group.is_empty
+    assert yard.is_empty(0)
+
+
+# -- never somebody else ----------------------------------------------------------------------------------------------
+
+
+def test_a_number_that_means_somebody_else_by_now_is_not_killed(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the process had ended, and its number been given away, between look and kill."""
+    innocent = yard.sh("UP; exec sleep 600")
+    found = tree.look(innocent.pid)
+    assert found is not None
+    past = found._replace(start=found.start - 1, parent=os.getpid())
+    monkeypatch.setattr(tree, "snapshot", lambda: {past.pid: past})
+    assert not tree.kill(past.identity)
+    toll = tree.end(tree.below(os.getpid()), seconds=0.05)
+    assert toll.killed == ()
+    assert innocent.poll() is None
+    assert tree.kill(found.identity)
+    assert innocent.wait() == -signal.SIGKILL
+
+
+def test_signals_go_through_a_pidfd(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = yard.sh("UP; sleep 600 & wait")
+    for forbidden in ("kill", "killpg"):
+        monkeypatch.setattr(os, forbidden, lambda *_: pytest.fail("by number"))
+    toll = tree.end(Family(identity(leader)).members)
+    assert len(toll.killed) == 2
+    monkeypatch.undo()
+    leader.wait()
+    tree.reap(one for one in toll.killed if one.pid != leader.pid)
+
+
+def test_what_may_not_be_killed_is_told_at_once(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = yard.sh("UP; exec sleep 600")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    began = monotonic()
+    toll = tree.end(Family(identity(leader)).members)
+    assert monotonic() - began < tree.PATIENCE
+    assert [one.pid for one in toll.left] == [leader.pid]
+    assert toll.killed == ()
+    monkeypatch.undo()
