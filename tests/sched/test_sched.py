@@ -365,7 +365,8 @@ def test_the_context_manager_ends_the_run():
 def test_conditions_skip_with_the_reason():
     tasks = [
         Task(nothing, "never", when="os == 'plan9'"), Task(nothing, "linux", when="os == 'linux'"),
-        Task(nothing, "lacks", host="cmd:surely-no-such-command"), Task(nothing, "called", when=lambda facts: facts.os != "linux"),
+        Task(nothing, "lacks", host="cmd:surely-no-such-command"),
+        Task(nothing, "called", when=lambda facts: facts.os != "linux"),
     ]  # fmt: skip
     results = Sched(tasks, pool=ThreadPool(2)).wait()
     assert {path: str(result.status) for path, result in results.items()} == {

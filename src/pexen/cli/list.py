@@ -177,6 +177,7 @@ def worded(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Return a metadata value as JSON has it; what JSON cannot say as text."""
+    found: Any
     match value:
         case None | str() | int() | float() | bool():
             found = value

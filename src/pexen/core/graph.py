@@ -151,7 +151,6 @@ class Graph:
         return resource
 
 
-
 class Batch:
     """Tasks on their way into a graph."""
 

@@ -475,7 +475,9 @@ class Planner:
             return False
         dormant, followers = self._graph.dormant, self._graph.followers
         found = [
-            node for node in dormant if any(one.state is BLOCKED and one not in dormant for one in followers.get(node, ()))
+            node
+            for node in dormant
+            if any(one.state is BLOCKED and one not in dormant for one in followers.get(node, ()))
         ]
         for node in found:
             if node in dormant:

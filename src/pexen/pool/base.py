@@ -105,7 +105,7 @@ def execute(attempt: Attempt) -> Outcome:
             value = attempt.task.callable()  # type: ignore[operator]
         else:
             value = _call(attempt)
-    except BaseException as error:  # noqa: BLE001 - that is the promise
+    except BaseException as error:
         outcome = outcome_of(attempt, error)
         outcome.started, outcome.duration = started, monotonic() - started
     else:
@@ -157,10 +157,12 @@ def failure_of(error: BaseException) -> Failure:
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next
         text = "".join(traceback.format_exception(type(error), error, trace))
-    except BaseException:  # noqa: BLE001 - formatting runs the exception's own code
+    except BaseException:
         text = ""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
+    )
     return Failure(name, told(error), text, error)
 
 
@@ -168,7 +170,7 @@ def told(error: BaseException) -> str:
     """Return an exception's message, whatever its ``__str__`` does."""
     try:
         return str(error)
-    except BaseException:  # noqa: BLE001 - user code
+    except BaseException:
         return "(its message cannot be shown)"
 
 

@@ -54,7 +54,7 @@ class InlinePool:
             CURRENT.reset(token)
         return True
 
-    def cancel(self, attempt: Attempt, *, force: bool) -> None:  # noqa: ARG002 - a thread cannot be killed
+    def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """Set the attempt's cancel token."""
         attempt.cancelled = True
 

@@ -43,7 +43,9 @@ class LocalPool:
         capture: bool = True,
     ) -> None:
         if isinstance(callables, str) and callables not in KINDS:
-            raise PoolError(f"callables is 'thread', 'process' or a pool, not {callables!r}", hint=nearest(callables, KINDS))
+            raise PoolError(
+                f"callables is 'thread', 'process' or a pool, not {callables!r}", hint=nearest(callables, KINDS)
+            )
         given = None if isinstance(callables, str) else callables
         self.workers: int = workers or (given.workers if given else usable_cpus())
         self.driven: bool = getattr(given, "driven", False)

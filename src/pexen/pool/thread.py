@@ -11,6 +11,7 @@ last time, and `submit` enqueues *before* it looks at ``_idle``: whichever comes
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ class ThreadPool:
         elif len(self._threads) < self.workers:
             self._start()
 
-    def cancel(self, attempt: Attempt, *, force: bool) -> None:  # noqa: ARG002 - a thread cannot be killed
+    def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """Set the attempt's cancel token."""
         attempt.cancelled = True
 
@@ -81,10 +82,8 @@ class ThreadPool:
         return Survivors(tuple(self._running.values()))
 
     def _wake(self) -> None:
-        try:
+        with contextlib.suppress(IndexError):
             self._idle.popleft().release()
-        except IndexError:
-            pass
 
     def _start(self) -> None:
         """Start one more worker, unless another thread has just done it."""
