@@ -100,16 +100,19 @@ def test_what_had_arrived_before_the_death_counts(how: str) -> None:
     """However much it is: here the pool's thread is kept busy until the worker is dead."""
     with driving(ProcessPool(1, spare=5, start=how)) as drive:
         pid = get(drive, acts.pid)
-        first = drive.attempt(deeds.answer)
+        zeroth, first, second = map(
+            drive.attempt, (deeds.nothing, deeds.answer, functools.partial(acts.report_much_and_exit, 60))
+        )
 
-        def wait_for_the_death(event):
-            if getattr(event, "attempt", None) is first:
+        def decide(event):
+            if event.attempt is zeroth:  # on the pool's thread, so that both are sent together
+                drive.pool.submit(first)
+                drive.pool.submit(second)
+            elif event.attempt is first:
                 wait_for_end(pid)
 
-        drive.mailbox.on_event = wait_for_the_death
-        second = drive.attempt(acts.report_much_and_exit, 60)
-        for attempt in (first, second):
-            drive.pool.submit(attempt)
+        drive.mailbox.on_event = decide
+        drive.pool.submit(zeroth)
         assert drive.outcome(second).status is Status.CRASHED
         assert [report.name for report in drive.mailbox.reports(second)] == [str(number) for number in range(60)]
 

@@ -3,6 +3,8 @@
 import os
 import socket
 
+import pytest
+
 from pexen.pool import worker
 
 
@@ -40,10 +42,8 @@ def test_a_handler_that_raises_does_not_silence_the_link(monkeypatch) -> None:
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", interrupted)
-            try:
+            with pytest.raises(KeyboardInterrupt):
                 link.send(b"lost")
-            except KeyboardInterrupt:
-                pass
         link.send(b"later")
         theirs.shutdown(socket.SHUT_WR)
         assert read_all(ours) == b"later"

@@ -26,9 +26,12 @@ from pexen.report.text import counted, quoted, visible
 from pexen.sched.sched import Sched
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pexen.cli.run import How
     from pexen.cli.selection import Chosen
     from pexen.cli.signals import Interrupts
+    from pexen.sched.run import Run
 
 _GATHER = 0.02
 """Seconds for which results are collected before they are shown."""
@@ -112,13 +115,17 @@ class Driver:
         self._interrupts = interrupts
         self._heard = 0
         self._kill_at: float | None = None
+        self._run: Run
+        self._wake: Callable[[], None] = lambda: None
 
     def drive(self, tick: float) -> None:
         """Run everything; look up at least every ``tick`` seconds."""
+        self._interrupts.tell(lambda: self._wake())  # from here on no signal raises, so nothing can be left running
         run = self._run = self._sched.open()
-        self._interrupts.tell(run.wake)
+        self._wake = run.wake
         gather = 0.0 if self._how.inline else _GATHER
         try:
+            self._heed()
             while (results := run.take(tick, gather=gather)) is not None:
                 self._observers.finished(results)
                 self._observers.moment(self._look)

@@ -32,6 +32,8 @@ class Attempt:
     units: Mapping[str, tuple[str, ...]] = EMPTY
     started: float = 0.0
     cancelled: bool = False
+    struck: str = ""
+    """Why the watchdog has asked it to end."""
     made: Context | None = None
     lane: Any = None
     """The run's own note of which pool it gave the attempt to."""

@@ -1,7 +1,7 @@
 """LocalPool: each task in the right pool of this machine, executables here and callables there, `workers` in all.
 
-It only sorts. That no more than ``workers`` run at once over both is the run's doing (see ``_Lane`` in
-`pexen.sched.sched`): commands are never handed out ahead of time, and while one is in flight nothing else is, so more
+It only sorts. That no more than ``workers`` run at once over both is the run's doing (see ``Lane`` in
+`pexen.sched.decide`): commands are never handed out ahead of time, and while one is in flight nothing else is, so more
 than ``workers`` are in flight only when all of them are callables, which their pool knows how to queue.
 
 The two pools are opened with the first attempt for them: a run of commands never imports or starts a worker.

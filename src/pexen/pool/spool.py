@@ -4,7 +4,7 @@ r"""What commands print: one file each, written by the process itself, so that o
 Nothing is read while the task runs, therefore a task is never blocked, and a grandchild that keeps the file open keeps
 nobody waiting.
 
-**Empty files are used again.** Most commands print nothing; making and removing a file costs 30 of the 450 us that
+**Empty files are used again.** Most commands print nothing; making and removing a file costs 50 of the 500 us that
 /bin/true takes, taking the last one again 10. It is only done when nobody else can still write to it: the kernel
 grants a read lease exactly when no open file description for writing is left, whoever inherited it. A lease lives
 for one system call here; should somebody open the file in that moment, the kernel sends us SIGURG, which is ignored

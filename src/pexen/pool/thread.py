@@ -40,6 +40,7 @@ class ThreadPool:
         self._idle: deque[threading.Lock] = deque()
         self._threads: dict[int, threading.Thread] = {}
         self._running: dict[int, Attempt] = {}
+        self._given_up: dict[int, Attempt] = {}
         self._mailbox: Mailbox | None = None
         self._starting = threading.Lock()
         self._closing = False
@@ -61,8 +62,17 @@ class ThreadPool:
             self._start()
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
-        """Set the attempt's cancel token."""
+        """Set the attempt's cancel token; with ``force`` give its thread up, which cannot be killed, for another one."""
         attempt.cancelled = True
+        if not force:
+            return
+        with self._starting:
+            for ident, running in list(self._running.items()):
+                thread = self._threads.pop(ident, None) if running is attempt else None
+                if thread is not None:
+                    self._given_up[ident] = attempt
+        if self._queue:
+            self._start()
 
     def close(self) -> Survivors:
         """Hand back what is queued, let running attempts finish, and end the threads."""
@@ -79,7 +89,7 @@ class ThreadPool:
                 thread.join()
         self._threads.clear()
         self._mailbox = None
-        return Survivors(tuple(self._running.values()))
+        return Survivors(tuple(self._given_up.values()))
 
     def _wake(self) -> None:
         with contextlib.suppress(IndexError):
@@ -90,7 +100,7 @@ class ThreadPool:
         with self._starting:
             if len(self._threads) >= self.workers or self._closing:
                 return
-            number = len(self._threads)
+            number = len(self._threads) + len(self._given_up)
             thread = threading.Thread(target=self._work, name=f"pexen-thread-{number}", daemon=True)
             thread.start()
             self._threads[thread.ident or 0] = thread
@@ -106,6 +116,8 @@ class ThreadPool:
             outcome = execute(attempt)
             del running[me], attempt
             post(outcome)
+            if self._given_up.pop(me, None) is not None:
+                return  # another thread has this one's place
 
     def _take(self, gate: threading.Lock) -> Attempt | None:
         """Return the next attempt, waiting for one; None when the pool closes."""

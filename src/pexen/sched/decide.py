@@ -113,12 +113,20 @@ class Decider:
                 continue
             attempt = event.attempt
             if flying.pop(attempt.id, None) is None:
+                if attempt.struck:
+                    planner.free(attempt.task)  # it was given up, and has ended after all
                 continue  # decided already: the first recorded outcome wins
             lane = attempt.lane
             lane.in_flight -= 1
             if attempt.call is EXECUTE:
                 lane.commands -= 1
-            if event.status is not PASSED or self._is_odd or event.shared is not None or event.output is not None:
+            if (
+                event.status is not PASSED
+                or self._is_odd
+                or event.shared is not None
+                or event.output is not None
+                or attempt.struck
+            ):
                 self._ended(event, attempt)
                 continue
             task = attempt.task
@@ -182,6 +190,8 @@ class Decider:
         task, planner = attempt.task, self._planner
         path = task.name
         reports = tuple(self._reports.pop(path, ()))
+        if attempt.struck:
+            outcome.status, outcome.reason = Status.TIMEOUT, outcome.reason if not outcome.freed else attempt.struck
         status = worst(outcome.status, reports)
         start = outcome.started + self._epoch if outcome.started else 0.0
         if self._is_tried_again(task, status, attempt):
@@ -208,7 +218,7 @@ class Decider:
             and attempt.number <= task.retries
             and status in task.retry_on
             and not self.stopping
-            and not attempt.cancelled
+            and (attempt.struck or not attempt.cancelled)
         )
 
     def _happened(self, event: Any) -> None:

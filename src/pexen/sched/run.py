@@ -22,6 +22,8 @@ from pexen.pool.base import outcome_of
 from pexen.sched.decide import WAKE, Decider
 from pexen.sched.mailbox import Mailbox
 from pexen.sched.sleep import Sleepers
+from pexen.sched.timers import Timers
+from pexen.sched.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,6 +61,7 @@ class Run:
         early: Iterable[Fallen],
         backlog: int,
         gate: Callable[[Task], str | None] | None,
+        timeout: float | None,
         at_end: Callable[[Run], None],
         **options: Any,
     ) -> None:
@@ -67,6 +70,7 @@ class Run:
         self._results = results
         self._limit = backlog
         self._gate_of = gate
+        self._has_default_timeout = timeout is not None
         self._at_end = at_end
         self._sleepers = Sleepers()
         self._decider = Decider(planner, pools, results, backlog=backlog, sleepers=self._sleepers, **options)
@@ -74,6 +78,8 @@ class Run:
         self._mailbox = Mailbox(self._decider.decide, self._carry_out, self._decider.fail)
         self._decider.answer_to(self._mailbox.post)
         self.lock = self._mailbox.lock
+        self._timers = Timers()
+        self._watchdog = Watchdog(self._decider.flying, self._mailbox.post, self._timers, timeout)
         self._closing = threading.Lock()
         self._finished = threading.Event()
         self._inline: list[Any] = [pool for pool in self._pools if getattr(pool, "driven", False)]
@@ -217,8 +223,11 @@ class Run:
                 self._stop()
             for pool in self._pools:
                 pool.close()
-            self._mailbox.post(WAKE)
+            left = list(self._decider.flying.values())
+            told = "it was asked to stop, and still runs"
+            self._mailbox.post_all([Outcome(one, Status.CANCELLED, reason=told, freed=False) for one in left])
         finally:
+            self._timers.close()
             with self.lock:
                 self._decider.over = self._decider.ending = True
             self._mailbox.retire()
@@ -272,6 +281,8 @@ class Run:
                 if refused is not None:
                     self._mailbox.post(refused)
                     continue
+            if self._has_default_timeout or (meta and "timeout" in meta):
+                self._watchdog.watch(attempt)
             attempt.lane.pool.submit(attempt)
         if self._inline and self._sleepers:
             self._sleepers.wake()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pexen.core.planner import Planner
 from pexen.errors import DefinitionError, PoolError
+from pexen.model.meta import duration
 from pexen.model.result import Results
 from pexen.model.task import Task, as_task
 from pexen.sched.decide import DEFAULT
@@ -46,7 +47,7 @@ class Sched:
     uncontrolled failure poisons what the task claimed, ``backlog`` how many results may wait for the loop over `run`,
     ``maxfail`` after how many failures nothing more is started but clean-ups. ``durations`` returns what is known of how
     long the task at a path takes, in seconds. ``gate`` returns why a task is not to run here (by default its ``when`` and
-    ``host`` on the facts of this machine).
+    ``host`` on the facts of this machine). ``timeout`` is the limit of tasks that have none of their own.
 
     Methods may be called from any thread. Raises `DefinitionError` when the tasks are wrong.
     """
@@ -64,7 +65,9 @@ class Sched:
         maxfail: int | None = None,
         durations: Callable[[str], float | None] | None = None,
         gate: Callable[[Task], str | None] | None = None,
+        timeout: float | str | None = None,
     ) -> None:
+        self._timeout = None if timeout is None else duration("timeout", timeout)
         self._gate = gate
         self._maxfail = maxfail
         self._pools = _with_commands(pool, pools)
@@ -192,6 +195,7 @@ class Sched:
                 maxfail=self._maxfail,
                 backlog=self._backlog,
                 gate=self._gate,
+                timeout=self._timeout,
                 at_end=self._end,
             )
         run.begin()
