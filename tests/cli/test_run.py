@@ -133,6 +133,16 @@ def test_keyword_tags_and_parameters(tree):
     assert pexen("run", "x", cwd=tree).returncode == 4
 
 
+def test_arguments_behind_two_dashes_are_for_the_tree(tree):
+    script(tree / "a.sh")
+    done = pexen("run", "--", "-x", cwd=tree)
+    assert done.returncode == 4
+    assert "nothing here takes the arguments behind --" in done.stderr
+    write(tree / "pexenfile.py", "def tasks(here):\n    yield here.command('test ' + here.param('args', ''), path='x')\n")
+    assert pexen("run", "x", "--", "a b", "=", "a b", cwd=tree).returncode == 0
+    assert pexen("run", "x", "--", "a b", "=", "c", cwd=tree).returncode == 1
+
+
 def test_collect_only_shows_what_would_run(tree):
     script(tree / "a.sh", "touch ran")
     script(tree / "b.sh", "touch ran", meta='requires = ["/a.sh"]')

@@ -204,17 +204,19 @@ def test_pdb_stops_where_the_exception_was_raised(tree):
         def a():
             answer = 41
             raise ValueError(answer)
-        @pexen.task
+        @pexen.task(priority=2)
         def b():
             print("b runs")
         """,
     )
+    script(tree / "c.sh", "touch ran", meta="priority = 1")
     with terminal("run", "--pdb", cwd=tree) as it:
         it.until(r"\(Pdb\) ")
         assert "-> raise ValueError(answer)" in it.raw
         assert "b runs" not in it.raw
         it.type("p answer + 1\n")
         it.until("42")
+        assert not (tree / "ran").exists()  # nothing goes on behind the debugger's back
         it.type("q\n")
         it.until("b runs")
         assert it.ended() == 1

@@ -32,7 +32,7 @@ def report_pid(name: str = "pid") -> None:
 def report_much_and_exit(count: int) -> None:
     """Report more than is read at once, and no more than a socket holds."""
     for number in range(count):
-        pexen.current().report(str(number), message="x" * 2000)
+        pexen.current().report(str(number), message="x" * 30_000)
     os._exit(3)
 
 
@@ -223,9 +223,14 @@ def raise_from_a_signal_handler() -> None:
     def handle(number, frame):
         raise Enough
 
-    context = pexen.current()
+    write, context = os.write, pexen.current()
+
+    def write_and_be_interrupted(fd: int, data: bytes) -> int:
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        return write(fd, data)
+
     signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    os.write = write_and_be_interrupted
     while True:
         context.report("again", message="y" * 5_000_000)
 

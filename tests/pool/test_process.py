@@ -101,20 +101,20 @@ def test_what_had_arrived_before_the_death_counts(how: str) -> None:
     with driving(ProcessPool(1, spare=5, start=how)) as drive:
         pid = get(drive, acts.pid)
         zeroth, first, second = map(
-            drive.attempt, (deeds.nothing, deeds.answer, functools.partial(acts.report_much_and_exit, 60))
+            drive.attempt, (deeds.nothing, deeds.answer, functools.partial(acts.report_much_and_exit, 5))
         )
 
         def decide(event):
-            if event.attempt is zeroth:  # on the pool's thread, so that both are sent together
+            if getattr(event, "attempt", None) is zeroth:  # on the pool's thread, so that both are sent together
                 drive.pool.submit(first)
                 drive.pool.submit(second)
-            elif event.attempt is first:
+            elif getattr(event, "attempt", None) is first:
                 wait_for_end(pid)
 
         drive.mailbox.on_event = decide
         drive.pool.submit(zeroth)
         assert drive.outcome(second).status is Status.CRASHED
-        assert [report.name for report in drive.mailbox.reports(second)] == [str(number) for number in range(60)]
+        assert [report.name for report in drive.mailbox.reports(second)] == [str(number) for number in range(5)]
 
 
 def test_neighbours_of_a_task_that_kills_its_worker_are_not_charged(how: str) -> None:
@@ -774,6 +774,18 @@ def test_without_any_worker_it_is_a_plain_failure(monkeypatch: pytest.MonkeyPatc
     with driving(ProcessPool(2)) as drive:
         outcome = drive.run(deeds.answer)
     assert (outcome.status, outcome.reason) == (Status.ERROR, f"cannot start a worker: {os.strerror(number)}")
+
+
+def test_a_bug_in_the_pool_ends_the_run_and_does_not_hang_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with driving(ProcessPool(2, spare=4)) as drive:
+        hanging = drive.start(deeds.hang)
+        drive.wait_for_report(hanging)
+        monkeypatch.setattr(process._Hands, "_hand_out", lambda hands: [].pop())
+        waiting = [drive.start(deeds.answer) for _ in range(3)]
+        outcomes = drive.outcomes([hanging, *waiting])
+    reason = "a bug in pexen: IndexError: pop from empty list"
+    assert {(outcome.status, outcome.reason) for outcome in outcomes} == {(Status.ERROR, reason)}
+    assert [event.reason for event in drive.mailbox.events if isinstance(event, Broken)] == [reason]
 
 
 def test_the_runner_never_forks(monkeypatch: pytest.MonkeyPatch, how: str) -> None:

@@ -134,11 +134,20 @@ def _proc() -> tuple[bool, str, str]:
 
 def _unshare() -> tuple[bool, str, str]:
     import ctypes
+    from threading import Thread
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_FS) == 0:
-        return True, "works", "a thread can have a working folder of its own"
-    return False, os.strerror(ctypes.get_errno()), "tasks in threads share one working folder"
+    libc, refused = ctypes.CDLL(None, use_errno=True), []
+
+    def attempt() -> None:
+        if libc.unshare(_CLONE_FS):
+            refused.append(os.strerror(ctypes.get_errno()))
+
+    thread = Thread(target=attempt)  # it concerns only the thread that calls
+    thread.start()
+    thread.join()
+    if refused:
+        return False, refused[0], "tasks in threads share one working folder"
+    return True, "works", "a thread can have a working folder of its own"
 
 
 def _eventfd() -> tuple[bool, str, str]:

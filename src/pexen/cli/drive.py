@@ -120,7 +120,8 @@ class Driver:
 
     def drive(self, tick: float) -> None:
         """Run everything; look up at least every ``tick`` seconds."""
-        self._interrupts.tell(lambda: self._wake())  # from here on no signal raises, so nothing can be left running
+        # From here on no signal raises, so nothing can be left running.
+        self._interrupts.tell(lambda: self._wake())  # noqa: PLW0108 - it is another one when the run has been opened
         run = self._run = self._sched.open()
         self._wake = run.wake
         gather = 0.0 if self._how.inline else _GATHER

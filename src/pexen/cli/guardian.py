@@ -203,7 +203,7 @@ class _Guardian:
             self._listen()
             if self._heard.get(number, -ECHO) >= now - ECHO:
                 return True
-            _signal.sigtimedwait({_signal.SIGIO, _signal.SIGCHLD}, left)
+            _signal.sigtimedwait({_signal.SIGIO}, left)  # not SIGCHLD, which is for the main loop
             left = now + ECHO - time.monotonic()
         return False
 

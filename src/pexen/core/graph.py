@@ -229,24 +229,27 @@ class Batch:
         for node in self.nodes:
             task = node.task
             if task.requires:
-                bound = []
+                order, missing, bound = node.order, 0, []
                 for item in task.requires:
                     kind = item.__class__
-                    provider: Any = names.get(item) if kind is str else items.get(item.path) if kind is Task else None
+                    provider: Any = items.get(item.path) if kind is Task else names.get(item) if kind is str else None
                     if provider.__class__ is not Node or provider is node:
                         provider = self._one(node, item)
                     bound.append(provider)
-                    if provider.order < first:
+                    at = provider.order
+                    if at < first:
                         self._edge_to_old(provider, node)
                         continue
-                    node.missing += 1
-                    if provider.dependants is None:
+                    missing += 1
+                    edges = provider.dependants
+                    if edges is None:
                         provider.dependants = [node]
                     else:
-                        provider.dependants.append(node)
-                    if provider.order > node.order:
+                        edges.append(node)
+                    if at > order:
                         self._forward = False
                 node.bound = tuple(bound)
+                node.missing += missing
             if task.meta:
                 after = task.meta.get("after")
                 if after:
@@ -362,12 +365,12 @@ class Batch:
             item = node.task.requires[index]
             inner = item.requirement if isinstance(item, Named) else item
             provider = node.bound[index]
-            if isinstance(provider, Junction) and not provider.any and not isinstance(inner, AllOf):
-                paths = [member.path for member in provider.nodes()[:3]]
+            if isinstance(provider, Junction) and not isinstance(inner, AllOf) and _may_be_several(provider):
+                paths = list(dict.fromkeys(one.path for one in provider.nodes()))
                 raise DefinitionError(
-                    f"{node.path}: the parameter for {shown(item)} has {len(provider.members)} providers",
-                    facts=[("for example", ", ".join(paths))],
-                    hint=f"require all_of({shown(item)}) to get the list of their values",
+                    f"{node.path}: the parameter for {shown(item)} has {len(paths)} providers",
+                    facts=[("for example", ", ".join(paths[:3]))],
+                    hint=f"require all_of({shown(inner)}) to get the list of their values",
                 )
 
     def _itself(self, node: Node, item: Any) -> DefinitionError:
@@ -412,9 +415,11 @@ class Batch:
             else:
                 weight, providers = node.weight, node.members  # type: ignore[union-attr]
             for provider in providers:
-                if provider.order >= first:
+                at = provider.order - first
+                if at >= 0:
                     if provider.__class__ is Node:
-                        behind[provider.order - first] = max(behind[provider.order - first], weight)
+                        if behind[at] < weight:  # type: ignore[index]
+                            behind[at] = weight  # type: ignore[index]
                     elif provider.weight < weight:
                         provider.weight = weight
 
@@ -496,6 +501,11 @@ class Batch:
 
 _PENDING = frozenset({State.BLOCKED, State.READY, State.RUNNING})
 _MET = frozenset({State.UP, State.DONE})
+
+
+def _may_be_several(junction: Junction) -> bool:
+    """Tell whether more than one task may stand behind a requirement when it is met."""
+    return not junction.any or any(isinstance(one, Junction) and _may_be_several(one) for one in junction.members)
 
 
 def shown(item: Any) -> str:

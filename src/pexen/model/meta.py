@@ -237,11 +237,11 @@ def _plain_names(value: Any) -> tuple[str, ...] | None:
 
 
 def names(key: str, value: Any) -> tuple[Name, ...]:
-    """Accept one name or several."""
-    plain = _plain_names(value)
-    if plain is not None:
-        return plain
-    return tuple(name(key, item) for item in _several(key, value))
+    """Accept one name or several; one that is said twice counts once."""
+    found: tuple[Name, ...] | None = _plain_names(value)
+    if found is None:
+        found = tuple(name(key, item) for item in _several(key, value))
+    return found if len(found) < 2 else tuple(dict.fromkeys(found))
 
 
 def locks(key: str, value: Any) -> tuple[Name | TreeLock, ...]:
@@ -323,7 +323,8 @@ def requirements(key: str, value: Any) -> tuple[Any, ...]:
         return (value,)
     if kind is tuple or kind is list:
         for item in value:
-            if (type(item) is not str or not item or item[0] == "/") and type(item) not in DIRECT:
+            kind = type(item)
+            if kind not in DIRECT and (kind is not str or not item or item[0] == "/"):
                 break
         else:
             return tuple(value)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pexen.model.call import Source
     from pexen.model.event import Event
 
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
 
 class Mailbox(Protocol):
     """Where a pool posts its events."""
@@ -75,6 +77,9 @@ class Pool(Protocol):
         """End everything, wait for it, and return what could not be ended."""
 
 
+PASSED = Status.PASSED  # an enum's attribute costs as much as the rest of `execute`
+
+
 def usable_cpus() -> int:
     """Return the number of CPUs this process may use: affinity, and the quota of its cgroup, at least 1."""
     cpus = len(os.sched_getaffinity(0))
@@ -109,7 +114,7 @@ def execute(attempt: Attempt) -> Outcome:
         outcome = outcome_of(attempt, error)
         outcome.started, outcome.duration = started, monotonic() - started
     else:
-        outcome = Outcome(attempt, Status.PASSED, value, started, monotonic() - started)
+        outcome = Outcome(attempt, PASSED, value, started, monotonic() - started)
     if attempt.made is not None:  # not asked of CURRENT: a coroutine has contextvars of its own
         outcome.shared = attempt.made.written
         attempt.made = None
@@ -154,7 +159,7 @@ def failure_of(error: BaseException) -> Failure:
     """Return an exception as type name, message and traceback; its own ``__str__`` may be hostile."""
     try:
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
             trace = trace.tb_next
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:

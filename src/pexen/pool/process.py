@@ -296,8 +296,10 @@ class _Hands:
         """Return how many attempts the worker has more: 0 when this one cannot be sent."""
         try:
             frames = self._shipper.frames(attempt, member)
-        except CannotShip as problem:
-            self._news.append(_unshipped(attempt, problem))
+        except Exception as error:
+            self._news.append(
+                _unshipped(attempt, error if isinstance(error, CannotShip) else CannotShip("the attempt", error))
+            )
             return 0
         member.give(attempt, frames)
         return 1

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from pexen.model.event import Returned
@@ -54,7 +55,7 @@ class ThreadPool:
         """Enqueue an attempt and wake or start a worker if nobody is about to look at the queue."""
         queue = self._queue
         queue.append(attempt)
-        if len(queue) <= (threading.get_ident() in self._threads):
+        if len(queue) <= (get_ident() in self._threads):
             return
         if self._idle:
             self._wake()
@@ -79,7 +80,7 @@ class ThreadPool:
         self._closing = True
         while self._queue and self._mailbox is not None:
             self._mailbox.post(Returned(self._queue.popleft()))
-        me = threading.get_ident()
+        me = get_ident()
         while self._idle:
             self._wake()
         for ident, thread in list(self._threads.items()):
@@ -110,13 +111,13 @@ class ThreadPool:
         assert mailbox is not None  # noqa: S101 - open() comes before submit()
         gate = threading.Lock()
         gate.acquire()
-        post, running, me = mailbox.post, self._running, threading.get_ident()
+        post, running, me = mailbox.post, self._running, get_ident()
         while (attempt := self._take(gate)) is not None:
             running[me] = attempt
             outcome = execute(attempt)
             del running[me], attempt
             post(outcome)
-            if self._given_up.pop(me, None) is not None:
+            if self._given_up and self._given_up.pop(me, None) is not None:
                 return  # another thread has this one's place
 
     def _take(self, gate: threading.Lock) -> Attempt | None:

@@ -348,7 +348,9 @@ class _Ending:
         return Toll(tuple(self._killed.values()), (*alive, *self._refused.values()))
 
     def _alive(self) -> list[Process]:
-        return [one for one in self._find(snapshot()) if one.is_alive and one.identity not in self._refused]
+        """Look. Parents come before their children: one who is left for a moment sees a child die, and goes on."""
+        found = (one for one in self._find(snapshot()) if one.is_alive and one.identity not in self._refused)
+        return sorted(found, key=lambda one: (one.start, one.pid))
 
     def _kill(self, one: Process) -> None:
         words = command_line(one.pid) if len(self._killed) < _TOLD else ""

@@ -60,7 +60,7 @@ class Timers:
             call(now - when)
 
     def _run(self) -> None:
-        while not self._closed:
+        while True:
             self.fire()
             with self._changed:
                 if self._closed:

@@ -63,12 +63,12 @@ class Watchdog:
             return
         attempt.struck = f"took longer than its timeout of {limit:g} s"
         attempt.lane.pool.cancel(attempt, force=False)
-        self._timers.at(now + attempt.task.grace, lambda late: self._force(attempt))
+        self._timers.at(now + attempt.task.grace, lambda _late: self._force(attempt))
 
     def _force(self, attempt: Attempt) -> None:
         if not self._is_over(attempt):
             attempt.lane.pool.cancel(attempt, force=True)
-            self._timers.at(self.clock() + GIVE_UP, lambda late: self._give_up(attempt))
+            self._timers.at(self.clock() + GIVE_UP, lambda _late: self._give_up(attempt))
 
     def _give_up(self, attempt: Attempt) -> None:
         """Report an attempt that cannot be ended; whoever runs it still holds what it took."""
