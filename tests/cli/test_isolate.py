@@ -65,10 +65,13 @@ def hangs(argument):
 
 
 def daemons(argument):
-    """Leave a child, a grandchild in a session of its own, and tell when both are there."""
-    for wrapper in ("", "setsid "):
-        os.system(f"{wrapper}sh -c 'echo $$ >> {argument}; exec sleep 1000' & ")
-    while len(Path(argument).read_text().split() if Path(argument).exists() else ()) < 2:
+    """Leave what is in our group, in a session of its own, in a group of its own without our environment."""
+    import subprocess
+
+    stays = f"echo $$ >> {argument}; exec sleep 1000"
+    os.system(f"sh -c '{stays}' & setsid sh -c '{stays}' &")
+    subprocess.Popen(["/bin/sh", "-c", stays], env={}, process_group=0)
+    while len(Path(argument).read_text().split() if Path(argument).exists() else ()) < 3:
         os.sched_yield()
     return "left"
 

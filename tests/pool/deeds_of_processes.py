@@ -163,6 +163,18 @@ def forge_tokens(then: str) -> None:
     exit_by(then)
 
 
+def steal_tokens(then: str) -> None:
+    """Read every eventfd empty."""
+    for number in range(3, 1024):
+        try:
+            if "eventfd" in os.readlink(f"/proc/self/fd/{number}"):
+                while os.read(number, 8):
+                    pass
+        except OSError:
+            continue
+    exit_by(then)
+
+
 def fork_and_return() -> int:
     """Return twice, in this process and in a child of it."""
     if os.fork():
@@ -226,7 +238,8 @@ def raise_from_a_signal_handler() -> None:
     write, context = os.write, pexen.current()
 
     def write_and_be_interrupted(fd: int, data: bytes) -> int:
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        if len(data) > 1_000_000:  # not in the result, which is written in the same way
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
         return write(fd, data)
 
     signal.signal(signal.SIGALRM, handle)

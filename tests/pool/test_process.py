@@ -507,6 +507,17 @@ def test_forged_tokens_do_not_hide_a_death_for_ever(alone: Drive, then: str) -> 
     assert get(alone, deeds.answer) == 42
 
 
+@pytest.mark.parametrize("then", ["error", "_exit"])
+def test_stolen_tokens_lose_nothing(how: str, then: str) -> None:
+    with driving(ProcessPool(2, spare=20, start=how)) as drive:
+        attempts = [
+            drive.start(acts.steal_tokens, then) if n % 7 == 0 else drive.start(deeds.answer) for n in range(22)
+        ]
+        bad = Status.ERROR if then == "error" else Status.CRASHED
+        statuses = [outcome.status for outcome in drive.outcomes(attempts)]
+        assert statuses == [bad if n % 7 == 0 else Status.PASSED for n in range(22)]
+
+
 def test_a_fork_that_returns_does_not_speak_for_the_worker(alone: Drive) -> None:
     pid = get(alone, acts.pid)
     assert pid == get(alone, acts.fork_and_return)

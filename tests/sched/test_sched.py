@@ -417,3 +417,9 @@ def test_a_chain_of_100_000_needs_no_recursion():
 def test_names_that_repeat_are_numbered():
     results = pexen.run([nothing, nothing, nothing], workers=1)
     assert set(results) == {"nothing", "nothing#2", "nothing#3"}
+
+
+@pytest.mark.parametrize("meta", [{"service": True}, {"group": "g"}, {"expand": True}])
+def test_metadata_that_this_version_would_have_to_ignore_is_refused(meta):
+    with pytest.raises(pexen.DefinitionError, match="not supported by this version"):
+        Sched([Task(nothing, "a", **meta)])

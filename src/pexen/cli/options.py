@@ -61,11 +61,11 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    "jobs": Setting(("-j", "--jobs"), Jobs(), 0, "Run N tasks at a time (auto: one for each usable CPU)."),
+    "jobs": Setting(("-j", "--jobs"), Jobs(), 0, "Run N tasks at a time (auto: one for each usable CPU).", "N|auto"),
     "keyword": Setting(("-k", "--keyword"), click.STRING, "", "Only paths that match, as in 'net and not slow'.", "EXPR"),
     "tags": Setting(("-m", "--tags"), click.STRING, "", "Only tasks whose tags match, as in 'smoke or slow'.", "EXPR"),
     "deps": Setting(("--deps/--no-deps",), click.BOOL, True, "Also run what the selected tasks require (default), or not."),
-    "maxfail": Setting(("--maxfail",), click.IntRange(0), 0, "Start nothing more after N failures."),
+    "maxfail": Setting(("--maxfail",), click.IntRange(0), 0, "Start nothing more after N failures.", "N"),
     "strict": Setting(("--strict/--no-strict",), click.BOOL, False, "Warnings and skipped tasks are failures."),
     "color": Setting(("--color",), click.Choice(["auto", "always", "never"]), "auto", "Use colour."),
     "heartbeat": Setting(("--heartbeat",), click.FloatRange(0), 60.0, "Silence before a sign of life; 0: none.", "SECONDS"),
@@ -135,7 +135,7 @@ def _tables(root: str, name: str) -> Iterator[tuple[Document, tuple[str, ...]]]:
 def selecting(command: C) -> C:
     """Give a command the arguments and options that say which tasks of what it is about."""
     for decorate in reversed((
-        click.argument("words", nargs=-1, metavar="[PATH | package.module | KIND:WHAT]..."),
+        click.argument("words", nargs=-1, metavar="[PATH | package.module | KIND:WHAT]... [-- ARGS]"),
         setting("keyword"),
         setting("tags"),
         click.option("-D", "--define", "params", type=Pair(), multiple=True, help="Set a parameter of the tree; repeatable."),

@@ -225,6 +225,7 @@ class _Hands:
         now = monotonic()
         for member in self._members:
             if member.is_ahead and now >= member.since + PATIENCE:
+                member.since = now
                 self._take_back(member, 1)
             elif member.hung_up and now >= member.hung_up + GRACE:
                 member.kill(Status.CRASHED, "it closed its connection to the pool")
@@ -376,10 +377,20 @@ class _Hands:
         elif kind == wire.HELLO:
             member.come_up()
             self._failures, self._try_again = 0, 0.0
+        elif kind == wire.LEFT:
+            self._left(member, number)
         elif kind == wire.DRAINED:
             member.recalled = False
         else:
             raise ValueError(f"unknown kind {kind}")
+
+    def _left(self, member: Member, number: int) -> None:
+        """Queue an attempt again that had lost its token without being taken back: somebody else has read it."""
+        for attempt in member.outstanding:
+            if attempt.id == number:
+                member.outstanding.remove(attempt)
+                self._queue.appendleft(attempt)
+                return
 
     def _finished(self, member: Member, number: int, payload: wire.Bytes) -> None:
         outstanding = member.outstanding
@@ -441,6 +452,7 @@ class _Hands:
                 break
         waiting = member.take_back(0)
         running = member.outstanding.popleft() if member.outstanding else self._suspect(member, waiting)
+        waiting = [*member.outstanding, *waiting]  # whose tokens somebody has read: only the first can have begun
         self._forget(member.sock.fileno())
         self._forget(member.process.pidfd)
         words = "" if member.ready else member.last_words()

@@ -15,10 +15,12 @@ was started before them.
 **Nothing is signalled by its number.** A number means somebody else as soon as its owner has been reaped. `kill` opens a
 pidfd, which from then on means one process for good, then compares the start time, and then signals through the pidfd.
 
-**Ending.** Kill everything found, look again, until a look finds nobody alive: what was forked between look and kill is
-found by the next one, and a process with a pending SIGKILL cannot fork. Against a fork bomb that leaves its process group
-with each generation this is a race, therefore it is bounded in time, and what is left is told. A family whose leader is
-its own subreaper is ended without a race: the leader is stopped first and killed last.
+**Ending.** Kill everything found, look again, until nobody is found: what was forked between look and kill is found by
+the next one, and a process with a pending SIGKILL cannot fork. A look is no instant. Who forks after the numbers were
+listed and ends before his turn comes leaves a child that this look misses (seen in one of three tries against a process
+that does nothing else), so it takes `_QUIET` looks in a row. Against who goes on like that it remains a race, unless
+there is a cgroup; therefore ending is bounded in time, and what is left is told. A leader that is its own subreaper is
+stopped first and killed last, so that whatever is missed goes to it and not to somebody who cannot tell whose it was.
 
 **Costs**, here: a look takes 24 µs for each process on the machine, 14 µs more for each that is younger than the leader and
 shows no other sign, since its environment is read; `has_orphans` takes 14 µs. So ask that first where there is a subreaper.
@@ -39,6 +41,8 @@ LINEAGE = "PEXEN_LINEAGE"
 """The environment variable that says whose a process is: an attempt, behind those of the pexens around this one."""
 PATIENCE = 2.0
 """Seconds that ending a family may take."""
+_QUIET = 2
+"""How many looks in a row have to find nobody alive and nobody new; see above."""
 _WATCHED = 64
 """How many processes are waited for at a time: each takes a descriptor."""
 _TOLD = 1000
@@ -330,27 +334,37 @@ class _Ending:
         self._deadline = deadline
         self._killed: dict[Identity, Killed] = {}
         self._refused: dict[Identity, Process] = {}
+        self._seen: set[Identity | None] = set()
 
     def run(self) -> Toll:
         if self._last:
             kill(self._last, signal.SIGSTOP)
-        while alive := self._alive():
+        quiet = 0
+        while True:
+            alive, is_new = self._look()
             others = [one for one in alive if one.identity != self._last]
-            fresh = [one for one in others or alive if one.identity not in self._killed]
-            if monotonic() >= self._deadline:
+            quiet = 0 if others or is_new else quiet + 1
+            is_alone = quiet >= _QUIET or not (self._seen or self._last)
+            if (is_alone and not alive) or monotonic() >= self._deadline:
                 for one in alive:
                     self._kill(one)
-                break
+                return Toll(tuple(self._killed.values()), (*alive, *self._refused.values()))
+            dying = others or (alive if is_alone else [])
+            fresh = [one for one in dying if one.identity not in self._killed]
             for one in fresh:
                 self._kill(one)
-            if not fresh:  # a look that finds somebody new is followed by the next one at once: they may fork
-                self._wait(others or alive)
-        return Toll(tuple(self._killed.values()), (*alive, *self._refused.values()))
+            if dying and not fresh:  # a look that finds somebody is followed by the next one at once: they may fork
+                self._wait(dying)
 
-    def _alive(self) -> list[Process]:
-        """Look. Parents come before their children: one who is left for a moment sees a child die, and goes on."""
-        found = (one for one in self._find(snapshot()) if one.is_alive and one.identity not in self._refused)
-        return sorted(found, key=lambda one: (one.start, one.pid))
+    def _look(self) -> tuple[list[Process], bool]:
+        """Return who is alive, and whether anybody, dead or alive, was found that had not been seen before.
+
+        Parents come before their children: one who is left for a moment sees a child die, and goes on.
+        """
+        found = [one for one in self._find(snapshot()) if one.identity not in self._refused]
+        unseen = {one.identity for one in found} - self._seen - {self._last}
+        self._seen |= unseen
+        return sorted((one for one in found if one.is_alive), key=lambda one: (one.start, one.pid)), bool(unseen)
 
     def _kill(self, one: Process) -> None:
         words = command_line(one.pid) if len(self._killed) < _TOLD else ""

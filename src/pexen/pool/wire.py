@@ -17,6 +17,7 @@ recall   to worker marks the place in the stream up to which attempts without a 
 hello    to runner ready
 result   to runner `END` and parts; without any part the attempt passed and returned None
 report   to runner JSON: name, status, message, data, files
+left     to runner the attempt was not run, there was no token for it
 drained  to runner the mark has been reached, new attempts may come
 ======== ========= ===================================================================================================
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray
     Frame = tuple[int, int, Bytes]
 
-SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, REPORT, DRAINED = range(1, 10)
+SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, REPORT, LEFT, DRAINED = range(1, 11)
 
 HEAD = Struct("<IIIQB")
 LONGEST = 0xFFFFFFFF

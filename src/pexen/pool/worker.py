@@ -257,6 +257,7 @@ class Worker:
         try:
             os.eventfd_read(self._gate)
         except BlockingIOError:  # taken back
+            self.link.send(wire.frame(wire.LEFT, id_))
             return
         if self._capture:
             self._capture.begin(id_)

@@ -209,7 +209,7 @@ class Decider:
         if not outcome.locks_ok or (self._poison and status in _UNCONTROLLED):
             self.fallen += planner.poison(task)
         success = status.is_success or outcome.deps_ok
-        self.fallen += planner.finish(task, success=success, status=status, free=outcome.freed)
+        self.fallen += planner.finish(task, success=success, status=_SAID.get(status, status), free=outcome.freed)
         self._record(Result(task, status, outcome.value, start, outcome.duration, details))
 
     def _is_tried_again(self, task: Task, status: Status, attempt: Attempt) -> bool:
@@ -318,4 +318,12 @@ class Decider:
         return [attempt for attempt in self.flying.values() if attempt.task.path in wanted]
 
 
+_SAID = {
+    Status.ERROR: "ended in an error",
+    Status.TIMEOUT: "timed out",
+    Status.LOST: "was lost",
+    Status.SKIPPED: "was skipped",
+    Status.CANCELLED: "was cancelled",
+}
+"""How the reason for a skip tells of its culprit."""
 _UNCONTROLLED = frozenset({Status.ERROR, Status.TIMEOUT, Status.CRASHED, Status.LOST})

@@ -93,6 +93,9 @@ class Sched:
             self._admit(items)
 
     def _admit(self, items: list[Task]) -> None:
+        for item in items:
+            if item.meta and not _LATER.isdisjoint(item.meta):
+                raise _not_yet(item)
         with self._lock:
             run = self._run
             if run is None:
@@ -219,6 +222,15 @@ def run(tasks: Iterable[Any], *, workers: int | None = None, **options: Any) -> 
 
         options["pool"] = LocalPool(workers)
     return Sched(tasks, **options).wait()
+
+
+_LATER = frozenset({"service", "group", "expand"})
+"""Metadata that would change what a run means, and that this version does not act upon."""
+
+
+def _not_yet(task: Task) -> DefinitionError:
+    key = min(_LATER.intersection(task.meta))
+    return DefinitionError(f"{task.name}: {key!r} is not supported by this version of pexen", hint="see docs/metadata.md")
 
 
 @contextmanager
