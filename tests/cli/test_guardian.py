@@ -163,6 +163,15 @@ def test_who_reads_the_runners_output_sees_its_end(stage: Stage) -> None:
     process.communicate(timeout=BOUND)
 
 
+def test_who_writes_the_runners_input_is_told_that_nobody_reads(stage: Stage) -> None:
+    process = stage.run("os.close(0); say('closed'); signal.pause()", stdin=subprocess.PIPE)
+    assert stage.line() == "closed"
+    assert process.stdin is not None
+    with pytest.raises(BrokenPipeError):
+        os.write(process.stdin.fileno(), b"x")
+    process.terminate()
+
+
 def test_who_ignores_the_ends_of_children_does_not_hand_that_down(stage: Stage) -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:

@@ -51,6 +51,13 @@ def alone(how: str):
         yield drive
 
 
+@pytest.fixture
+def one():
+    """A pool with one worker, for what cannot depend on how it was started."""
+    with driving(ProcessPool(1)) as drive:
+        yield drive
+
+
 def wait_for_end(pid: int) -> None:
     """Wait until a process that is not ours to reap has ended."""
     try:
@@ -84,10 +91,10 @@ ENDS = {
 
 
 @pytest.mark.parametrize("reason", ENDS)
-def test_a_task_that_ends_its_process_has_crashed(alone: Drive, reason: str) -> None:
-    outcome = alone.run(*ENDS[reason])
+def test_a_task_that_ends_its_process_has_crashed(one: Drive, reason: str) -> None:
+    outcome = one.run(*ENDS[reason])
     assert (outcome.status, outcome.reason, outcome.value) == (Status.CRASHED, reason, None)
-    assert get(alone, deeds.answer) == 42
+    assert get(one, deeds.answer) == 42
 
 
 def test_a_report_survives_the_death_right_after_it(alone: Drive) -> None:
@@ -162,20 +169,20 @@ WAYS = ["error", "exit", "_exit", "segfault"]
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("step", ["pickle task", "unpickle task", "run", "pickle result", "unpickle result"])
-def test_one_outcome_for_each_cell_of_the_round_trip(alone: Drive, step: str, way: str) -> None:
+def test_one_outcome_for_each_cell_of_the_round_trip(one: Drive, step: str, way: str) -> None:
     when, _, what = step.partition(" ")
     if step == "pickle task" and way in {"_exit", "segfault"}:
         pytest.skip("that is the runner's own end: tasks are pickled there")
     with Stopwatch(BOUND):
         if step == "run":
-            outcome = alone.run(deeds.exit_by, way)
+            outcome = one.run(deeds.exit_by, way)
         elif what == "task":
-            outcome = alone.run(acts.Badly(when, way))
+            outcome = one.run(acts.Badly(when, way))
         else:
-            outcome = alone.run(acts.return_badly, when, way)
+            outcome = one.run(acts.return_badly, when, way)
         assert outcome.status is (Status.ERROR if way in {"error", "exit"} else Status.CRASHED)
-        assert get(alone, deeds.answer) == 42
-    assert len(alone.mailbox.ends) == 2
+        assert get(one, deeds.answer) == 42
+    assert len(one.mailbox.ends) == 2
     if outcome.status is Status.ERROR:
         said = {
             "pickle task": "the callable cannot be pickled: ",
@@ -189,8 +196,8 @@ def test_one_outcome_for_each_cell_of_the_round_trip(alone: Drive, step: str, wa
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("when", ["pickle", "unpickle"])
-def test_an_exception_that_travels_badly(alone: Drive, when: str, way: str) -> None:
-    outcome = alone.run(acts.raise_badly, when, way)
+def test_an_exception_that_travels_badly(one: Drive, when: str, way: str) -> None:
+    outcome = one.run(acts.raise_badly, when, way)
     if way in {"error", "exit"}:
         assert outcome.status is Status.ERROR
         assert outcome.failure.message == "a bad error"
@@ -198,22 +205,22 @@ def test_an_exception_that_travels_badly(alone: Drive, when: str, way: str) -> N
         assert "raise BadError" in outcome.failure.traceback
     else:
         assert outcome.status is Status.CRASHED
-    assert get(alone, deeds.answer) == 42
+    assert get(one, deeds.answer) == 42
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_argument_that_travels_badly(alone: Drive, way: str) -> None:
-    outcome = alone.run(deeds.echo, word=acts.Badly("unpickle", way))
+def test_an_argument_that_travels_badly(one: Drive, way: str) -> None:
+    outcome = one.run(deeds.echo, word=acts.Badly("unpickle", way))
     assert outcome.status is (Status.ERROR if way in {"error", "exit"} else Status.CRASHED)
     if way in {"error", "exit"}:
         assert outcome.reason == "the worker could not unpickle an argument"
-        outcome = alone.run(deeds.echo, 1, word=acts.Badly("pickle", way))
+        outcome = one.run(deeds.echo, 1, word=acts.Badly("pickle", way))
         assert outcome.status is Status.ERROR
         assert outcome.failure.message.startswith("argument 'word' cannot be pickled: ")
-    assert get(alone, deeds.answer) == 42
+    assert get(one, deeds.answer) == 42
 
 
-def test_the_runner_unpickles_nothing_before_the_user_does(alone: Drive) -> None:
+def test_the_runner_unpickles_nothing_before_the_user_does(one: Drive) -> None:
     def returns():
         class Spy:
             def __reduce__(self):
@@ -221,42 +228,42 @@ def test_the_runner_unpickles_nothing_before_the_user_does(alone: Drive) -> None
 
         return Spy()
 
-    outcome = alone.run(returns)
+    outcome = one.run(returns)
     assert isinstance(outcome.value, Pickled)
     assert value_of(outcome.value) == os.getpid()
 
 
-def test_an_exception_that_pickles_but_does_not_unpickle_comes_as_text(alone: Drive) -> None:
-    outcome = alone.run(lambda: deeds.raise_(deeds.Two("one", "two")))
+def test_an_exception_that_pickles_but_does_not_unpickle_comes_as_text(one: Drive) -> None:
+    outcome = one.run(lambda: deeds.raise_(deeds.Two("one", "two")))
     assert outcome.status is Status.ERROR
     assert (outcome.failure.type, outcome.failure.message) == ("tests.contract.deeds.Two", "one two")
     assert outcome.failure.exception is None
     assert outcome.failure.traceback.rstrip().endswith("one two")
 
 
-def test_an_exception_of_a_class_of_main_comes_as_itself(alone: Drive) -> None:
+def test_an_exception_of_a_class_of_main_comes_as_itself(one: Drive) -> None:
     namespace = {"__name__": "__main__"}
     exec("class Odd(Exception): pass\ndef task(): raise Odd('text')", namespace)
-    outcome = alone.run(namespace["task"])
+    outcome = one.run(namespace["task"])
     assert str(outcome.failure) == "Odd: text"
     assert type(outcome.failure.exception) is namespace["Odd"]
 
 
-def test_what_cannot_be_pickled_is_named(alone: Drive) -> None:
+def test_what_cannot_be_pickled_is_named(one: Drive) -> None:
     lock = "TypeError: cannot pickle '_thread.lock' object"
-    outcome = alone.run(acts.unpicklable)
+    outcome = one.run(acts.unpicklable)
     assert (outcome.status, outcome.value) == (Status.ERROR, None)
     assert str(outcome.failure) == f"pickle.PicklingError: return value cannot be pickled: {lock}"
-    outcome = alone.run(acts.share_unpicklable, THE_SHARED_DICT)
+    outcome = one.run(acts.share_unpicklable, THE_SHARED_DICT)
     assert (outcome.status, outcome.value, outcome.shared) == (Status.ERROR, None, None)
     assert outcome.failure.message == f"shared value 'bad' cannot be pickled: {lock}"
-    outcome = alone.run(deeds.echo, 1, acts.unpicklable())
+    outcome = one.run(deeds.echo, 1, acts.unpicklable())
     assert outcome.failure.message == f"argument 2 cannot be pickled: {lock}"
-    outcome = alone.run(deeds.nothing, layers=({"a": acts.unpicklable()},))
+    outcome = one.run(deeds.nothing, layers=({"a": acts.unpicklable()},))
     assert outcome.failure.message == f"shared value 'a' cannot be pickled: {lock}"
-    outcome = alone.run(functools.partial(deeds.echo, threading.Lock()))
+    outcome = one.run(functools.partial(deeds.echo, threading.Lock()))
     assert outcome.failure.message == f"the callable cannot be pickled: {lock}"
-    outcome = alone.run(acts.raise_unpicklable)
+    outcome = one.run(acts.raise_unpicklable)
     assert str(outcome.failure) == "ValueError: with a lock"
     assert outcome.failure.carried is None
 
@@ -276,14 +283,14 @@ def test_large_values_in_both_directions_at_once(how: str) -> None:
             assert (len(data), nothing) == (size, None)
 
 
-def test_a_result_that_no_frame_can_carry_is_an_error(alone: Drive) -> None:
+def test_a_result_that_no_frame_can_carry_is_an_error(one: Drive) -> None:
     def task():
         from pexen.pool import wire
 
         wire.LONGEST = 1000
         return bytes(2000)
 
-    outcome = alone.run(task)
+    outcome = one.run(task)
     assert outcome.status is Status.ERROR
     assert "too large" in outcome.failure.message
 
@@ -373,9 +380,7 @@ def test_a_callable_is_pickled_once(drive: Drive) -> None:
     assert Counting.times == 1
 
 
-def test_a_function_whose_module_no_path_leads_to(
-    alone: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_whose_module_no_path_leads_to(one: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.util import module_from_spec, spec_from_file_location
 
     file = tmp_path / "some file.py"
@@ -384,19 +389,19 @@ def test_a_function_whose_module_no_path_leads_to(
     module = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "far_away_module", module)
     spec.loader.exec_module(module)
-    name, made = get(alone, module.task)
+    name, made = get(one, module.task)
     assert name == "far_away_module"
     assert type(made) is module.Made
 
 
-def test_functions_of_a_tree(alone: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_functions_of_a_tree(one: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules, "TREE_MODULES", modules.TREE_MODULES)
     for number, name in enumerate(["pexen_tree.process_test.a", "pexen_tree.process_test.b"]):
         file = tmp_path / f"{number}.py"
         file.write_text(f"def task(): return {number}, __name__\n")
         monkeypatch.setitem(modules.TREE_MODULES, name, str(file))
         module = modules.load(name)  # the second one is entered when the worker is there already
-        assert get(alone, module.task) == (number, name)
+        assert get(one, module.task) == (number, name)
     for name in [name for name in sys.modules if name.startswith("pexen_tree")]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -409,7 +414,7 @@ def test_the_search_path_of_the_runner_is_the_workers(alone: Drive, monkeypatch:
 
 
 def test_a_module_that_does_not_import_is_the_attempts_error(
-    alone: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     file = tmp_path / "broken_in_the_worker.py"
@@ -417,9 +422,9 @@ def test_a_module_that_does_not_import_is_the_attempts_error(
     import broken_in_the_worker
 
     file.write_text("import os\nos._exit(4)\n")
-    assert alone.run(broken_in_the_worker.task).reason == "exit code 4 without a result"
+    assert one.run(broken_in_the_worker.task).reason == "exit code 4 without a result"
     file.write_text("raise SystemExit('no')\n")
-    outcome = alone.run(broken_in_the_worker.task)
+    outcome = one.run(broken_in_the_worker.task)
     assert (outcome.status, str(outcome.failure)) == (Status.ERROR, "SystemExit: no")
     assert outcome.reason == "the worker could not load the callable"
     monkeypatch.delitem(sys.modules, "broken_in_the_worker")
@@ -429,31 +434,31 @@ def test_a_module_that_does_not_import_is_the_attempts_error(
 
 
 @pytest.mark.parametrize("change", states.CHANGES, ids=lambda change: change.__name__)
-def test_the_next_task_does_not_see(alone: Drive, change) -> None:
-    before = get(alone, states.look)
-    outcome = alone.run(change)
+def test_the_next_task_does_not_see(one: Drive, change) -> None:
+    before = get(one, states.look)
+    outcome = one.run(change)
     assert outcome.status is Status.PASSED, outcome.failure
-    assert get(alone, states.look) == before
+    assert get(one, states.look) == before
 
 
-def test_most_changes_do_not_cost_the_worker(alone: Drive) -> None:
-    pid = get(alone, acts.pid)
+def test_most_changes_do_not_cost_the_worker(one: Drive) -> None:
+    pid = get(one, acts.pid)
     for change in (states.folder, states.environment, states.umask, states.handlers, states.path, states.streams):
-        alone.run(change)
-    assert get(alone, acts.pid) == pid
+        one.run(change)
+    assert get(one, acts.pid) == pid
 
 
-def test_a_failing_task_leaves_no_trace_either(alone: Drive) -> None:
+def test_a_failing_task_leaves_no_trace_either(one: Drive) -> None:
     def fail():
         os.chdir("/")
         sys.path = None
         os.closerange(0, 3)
         raise ValueError("text")
 
-    before = get(alone, states.look)
-    outcome = alone.run(fail)
+    before = get(one, states.look)
+    outcome = one.run(fail)
     assert (outcome.status, outcome.failure.message) == (Status.ERROR, "text")
-    assert get(alone, states.look) == before
+    assert get(one, states.look) == before
 
 
 def test_children_left_behind_are_killed_with_the_worker(alone: Drive) -> None:
@@ -473,7 +478,7 @@ def test_closing_descriptors_never_hangs(drive: Drive, span: tuple[int, int]) ->
     assert [get(drive, deeds.answer) for _ in range(4)] == [42] * 4
 
 
-def test_a_task_that_closes_the_socket_and_runs_on(alone: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_closes_the_socket_and_runs_on(one: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "GRACE", 0.1)
 
     def task():
@@ -481,9 +486,9 @@ def test_a_task_that_closes_the_socket_and_runs_on(alone: Drive, monkeypatch: py
         while True:
             signal.pause()
 
-    outcome = alone.run(task)
+    outcome = one.run(task)
     assert (outcome.status, outcome.reason) == (Status.CRASHED, "it closed its connection to the pool")
-    assert get(alone, deeds.answer) == 42
+    assert get(one, deeds.answer) == 42
 
 
 def test_printing_on_every_descriptor_never_hangs(drive: Drive, capfd: pytest.CaptureFixture[str]) -> None:
@@ -494,17 +499,17 @@ def test_printing_on_every_descriptor_never_hangs(drive: Drive, capfd: pytest.Ca
 
 
 @pytest.mark.parametrize("text", [b"x", b"garbage", bytes(100), b"\xff" * 1000, b"x" * 100_000])
-def test_garbage_on_the_socket_never_hangs(alone: Drive, text: bytes) -> None:
-    outcome = alone.run(acts.print_on_sockets, text)
+def test_garbage_on_the_socket_never_hangs(one: Drive, text: bytes) -> None:
+    outcome = one.run(acts.print_on_sockets, text)
     assert (outcome.status, outcome.reason[:16]) == (Status.CRASHED, "protocol damaged")
-    assert get(alone, deeds.answer) == 42
+    assert get(one, deeds.answer) == 42
 
 
 @pytest.mark.parametrize("then", ["error", "_exit"])
-def test_forged_tokens_do_not_hide_a_death_for_ever(alone: Drive, then: str) -> None:
-    outcome = alone.run(acts.forge_tokens, then)
+def test_forged_tokens_do_not_hide_a_death_for_ever(one: Drive, then: str) -> None:
+    outcome = one.run(acts.forge_tokens, then)
     assert outcome.status is (Status.ERROR if then == "error" else Status.CRASHED)
-    assert get(alone, deeds.answer) == 42
+    assert get(one, deeds.answer) == 42
 
 
 @pytest.mark.parametrize("then", ["error", "_exit"])
@@ -526,9 +531,9 @@ def test_a_fork_that_returns_does_not_speak_for_the_worker(alone: Drive) -> None
     assert len(alone.mailbox.ends) == 4
 
 
-def test_a_fork_cannot_report(alone: Drive) -> None:
-    assert get(alone, acts.report_in_a_fork) == 7
-    assert alone.mailbox.reports() == []
+def test_a_fork_cannot_report(one: Drive) -> None:
+    assert get(one, acts.report_in_a_fork) == 7
+    assert one.mailbox.reports() == []
 
 
 def test_stdin_is_empty(alone: Drive) -> None:
@@ -538,33 +543,33 @@ def test_stdin_is_empty(alone: Drive) -> None:
 # -- reports ----------------------------------------------------------------------------------------------------------
 
 
-def test_reports_from_many_threads_at_once(alone: Drive) -> None:
-    attempt = alone.start(acts.report_from_threads, 100)
-    assert alone.outcome(attempt).status is Status.PASSED
-    names = [report.name for report in alone.mailbox.reports(attempt)]
+def test_reports_from_many_threads_at_once(one: Drive) -> None:
+    attempt = one.start(acts.report_from_threads, 100)
+    assert one.outcome(attempt).status is Status.PASSED
+    names = [report.name for report in one.mailbox.reports(attempt)]
     assert len(names) == 400
     for letter in "abcd":
         assert [name for name in names if name[0] == letter] == [f"{letter}{number}" for number in range(100)]
 
 
-def test_reports_from_signal_handlers(alone: Drive) -> None:
-    attempt = alone.start(acts.report_from_a_signal_handler)
-    assert alone.outcome(attempt).status is Status.PASSED
-    names = [report.name for report in alone.mailbox.reports(attempt)]
+def test_reports_from_signal_handlers(one: Drive) -> None:
+    attempt = one.start(acts.report_from_a_signal_handler)
+    assert one.outcome(attempt).status is Status.PASSED
+    names = [report.name for report in one.mailbox.reports(attempt)]
     assert [name for name in names if name != "from the handler"] == [str(number) for number in range(200)]
     assert "from the handler" in names
 
 
-def test_a_handler_that_raises_does_not_cut_a_report(alone: Drive) -> None:
+def test_a_handler_that_raises_does_not_cut_a_report(one: Drive) -> None:
     for _ in range(5):
-        outcome = alone.run(acts.raise_from_a_signal_handler)
+        outcome = one.run(acts.raise_from_a_signal_handler)
         assert (outcome.status, outcome.failure.type.rpartition(".")[2]) == (Status.ERROR, "Enough")
-    assert get(alone, deeds.answer) == 42
+    assert get(one, deeds.answer) == 42
 
 
-def test_reports_with_odd_data(alone: Drive) -> None:
-    outcome = alone.run(acts.odd_report)
-    first, second = alone.mailbox.reports(outcome.attempt)
+def test_reports_with_odd_data(one: Drive) -> None:
+    outcome = one.run(acts.odd_report)
+    first, second = one.mailbox.reports(outcome.attempt)
     assert first.name == "odd \udcff"
     assert (first.data["set"], first.data["bytes"]) == ("{1}", "b'x'")
     assert second.data == {"('a', 'b')": "1"}
@@ -638,15 +643,15 @@ def test_asking_one_to_stop_does_not_reach_the_next(how: str) -> None:
         assert [value_of(outcome.value) for outcome in drive.outcomes([first, *others])] == [None] + [False] * 5
 
 
-def test_how_many_are_sent_ahead_follows_how_long_they_take(alone: Drive) -> None:
-    pool = alone.pool
+def test_how_many_are_sent_ahead_follows_how_long_they_take(one: Drive) -> None:
+    pool = one.pool
     assert pool.capacity == 2
-    alone.run(select.select, [], [], [], 0.01)
+    one.run(select.select, [], [], [], 0.01)
     assert pool.capacity == 1
     for _ in range(100):
-        alone.run(deeds.nothing)
+        one.run(deeds.nothing)
     assert pool.capacity == 1 + process.MOST_AHEAD
-    alone.run(select.select, [], [], [], 0.1)
+    one.run(select.select, [], [], [], 0.1)
     assert pool.capacity == 1
 
 

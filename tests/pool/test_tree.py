@@ -106,17 +106,17 @@ def identity(process: subprocess.Popen[bytes]) -> Identity:
     return found.identity
 
 
-def daemon(*, but: int) -> Process:
-    """Return the one child that leads a session, after reaping the others, which are on the way out, but for one."""
-    found = []
-    for one in tree.snapshot().values():
-        if one.parent == os.getpid() and one.pid != but:
-            if one.session == one.pid:
-                found.append(one)
-            else:
-                os.waitpid(one.pid, 0)
-    assert len(found) == 1
-    return found[0]
+def daemon(leader: subprocess.Popen[bytes]) -> Process:
+    """Wait until the leader and all those between it and the daemon have ended; return the daemon."""
+    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+    while True:
+        children = [one for one in tree.snapshot().values() if one.parent == os.getpid() and one.pid != leader.pid]
+        between = [one for one in children if one.session != one.pid]
+        for one in between:
+            os.waitpid(one.pid, 0)
+        if children and not between:
+            (found,) = children
+            return found
 
 
 def alive(members: list[Process]) -> int:
@@ -213,8 +213,7 @@ def test_those_of_a_pexen_inside_belong_as_well(yard: Yard) -> None:
 
 def test_a_daemon_that_has_cleared_its_environment_is_a_stray(yard: Yard) -> None:
     leader = yard.sh(with_path("UP; exec sleep 600"), PEXEN_LINEAGE="run.7")
-    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
-    stray = daemon(but=leader.pid)
+    stray = daemon(leader)
     processes = tree.snapshot()
     family = Family(session=leader.pid, group=leader.pid, lineage="run.7")
     assert [one.pid for one in family.members(processes)] == [leader.pid]
@@ -240,7 +239,7 @@ def test_orphans_are_noticed_cheaply(yard: Yard) -> None:
     me = os.getpid()
     assert not tree.has_orphans(me, ())
     leader = yard.sh(DAEMON.format("UP; exec sleep 600"))
-    pid = daemon(but=leader.pid).pid
+    pid = daemon(leader).pid
     assert tree.has_orphans(me, {leader.pid})
     assert not tree.has_orphans(me, {leader.pid, pid})
     assert tree.has_orphans(1 << 30, ()), "nobody can tell"

@@ -30,7 +30,6 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # signal itself would import enum before the fork
 import fcntl
 import os
-import sys
 import time
 
 from pexen.pool import subreaper
@@ -67,9 +66,6 @@ def guarded(main: Callable[[], int]) -> int:
     """
     if len(os.listdir("/proc/self/task")) > 1:
         return main()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()  # or what is in the buffer would be written twice
     guardian = os.getpid()
     # One who ignores SIGCHLD hands that down, and is never told how a child of his has ended.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)

@@ -12,6 +12,8 @@ known of earlier runs, else 1), one pass in reverse topological order over the b
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pexen.core.locks import IS, IX, SIX, Lock, Resource, S, Thing, World, X
@@ -304,7 +306,8 @@ class Batch:
             return found
         if not known:
             raise self._unknown(node, item, "requires")
-        if node in known:
+        at = bisect_left(known, node.order, key=_order)
+        if at < len(known) and known[at] is node:
             raise self._itself(node, item)
         return self._junction((id(known), len(known)), known, shown(item), any=False)
 
@@ -340,7 +343,7 @@ class Batch:
         members: list[Node | Junction] = [self._one(node, part) for part in item.alternatives]
         only = members[0] if len(members) == 1 and not isinstance(item.alternatives[0], AllOf) else None
         if isinstance(only, Junction) and not only.any:
-            members = list(only.members)
+            return self._junction(("one of", id(only)), only.members, shown(item), any=True)
         return self._junction(("any", *map(id, members)), members, shown(item), any=True)
 
     def _follow(self, node: Node, after: tuple[Any, ...]) -> None:
@@ -365,7 +368,7 @@ class Batch:
             item = node.task.requires[index]
             inner = item.requirement if isinstance(item, Named) else item
             provider = node.bound[index]
-            if isinstance(provider, Junction) and not isinstance(inner, AllOf) and _may_be_several(provider):
+            if isinstance(provider, Junction) and provider.several and not isinstance(inner, AllOf):
                 paths = list(dict.fromkeys(one.path for one in provider.nodes()))
                 raise DefinitionError(
                     f"{node.path}: the parameter for {shown(item)} has {len(paths)} providers",
@@ -499,13 +502,9 @@ class Batch:
             task.path = None
 
 
+_order = attrgetter("order")  # lists of providers are sorted by it
 _PENDING = frozenset({State.BLOCKED, State.READY, State.RUNNING})
 _MET = frozenset({State.UP, State.DONE})
-
-
-def _may_be_several(junction: Junction) -> bool:
-    """Tell whether more than one task may stand behind a requirement when it is met."""
-    return not junction.any or any(isinstance(one, Junction) and _may_be_several(one) for one in junction.members)
 
 
 def shown(item: Any) -> str:

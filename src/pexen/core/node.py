@@ -120,17 +120,19 @@ class Junction:
 
     It stands between P providers and C dependants, so that they cost P + C edges and not P x C. ``members`` are in
     order of addition, or of choice; ``chosen`` is the member that met an ``any``. ``wanted`` tells that somebody awake
-    waits for it, so that lazy members are woken. ``found`` is the list it was made from: its id is the junction's key.
+    waits for it, so that lazy members are woken; ``several`` that more than one task may stand behind it. ``found`` is
+    the list it was made from: its id is the junction's key.
     """
 
     __slots__ = (
-        "any", "chosen", "dependants", "found", "members", "missing", "order", "state", "told", "wanted", "weight",
+        "any", "chosen", "dependants", "found", "members", "missing", "order", "several", "state", "told", "wanted", "weight",
     )  # fmt: skip
 
     def __init__(self, members: Sequence[Node | Junction], *, any: bool, told: str) -> None:  # noqa: A002
         self.members = tuple(members)
         self.found = members
         self.any = any
+        self.several: bool = not any or True in {isinstance(one, Junction) and one.several for one in self.members}
         self.told = told
         last = max(member.order for member in self.members)
         # Just after the last member and before the next task, so that order of addition covers junctions, too.

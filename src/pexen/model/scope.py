@@ -11,6 +11,7 @@ look-up. Subtrees (``requires="/setup"``) are indexed when somebody first asks f
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pexen.model.path import folder_of, outward
@@ -129,8 +130,8 @@ class Scopes(Generic[Item]):
         if self._below is None:
             self._below, self._indexed, self._first = {}, 0, {}
         if self._indexed < len(self.items):
-            fresh = list(self.items.items())[self._indexed :] if self._indexed else self.items.items()
-            for path, item in fresh:
+            fresh = list(islice(reversed(self.items.items()), len(self.items) - self._indexed))  # the last ones
+            for path, item in reversed(fresh):
                 self._indexed += 1
                 self._first.setdefault(path, self._indexed)
                 for folder in outward(path):

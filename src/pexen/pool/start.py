@@ -242,9 +242,9 @@ def is_standard(number: int) -> bool:
 
 
 def kill_group(leader: Process) -> None:
-    """Kill every process in the group of a leader that nobody has reaped yet, so that the number is still its own."""
+    """Kill a process and every one in the group it leads, unless it was reaped: its number may be another's by then."""
     with suppress(ProcessLookupError, PermissionError):
-        signal.pidfd_send_signal(leader.pidfd, 0)
+        signal.pidfd_send_signal(leader.pidfd, signal.SIGKILL)  # it may not lead a group yet
         os.killpg(leader.pid, signal.SIGKILL)
 
 
