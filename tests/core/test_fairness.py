@@ -36,7 +36,11 @@ STREAMS = {
     "many claimants and one user": ({"claims": "x"}, {"uses": "x"}, {"claims": "x", "estimate": 9}),
     "many claimants and one more": ({"claims": "x"}, {"claims": "x"}, {"claims": "x", "estimate": 9}),
     "small amounts and a large one": ({"resources": {"r": 1}}, {"resources": {"r": 4}}, {"resources": {"r": 1}}),
-    "large amounts and a small one": ({"resources": {"r": 4}}, {"resources": {"r": 1}}, {"resources": {"r": 4}, "estimate": 9}),
+    "large amounts and a small one": (
+        {"resources": {"r": 4}},
+        {"resources": {"r": 1}},
+        {"resources": {"r": 4}, "estimate": 9},
+    ),
     "plain tasks and one alone": ({}, {"alone": True}, {}),
     "locked tasks and one alone": ({"claims": "y"}, {"alone": True}, {"uses": "x"}),
     "claims below a place": ({"claims": tree_lock("/p/q")}, {"uses": tree_lock("/p")}, {"claims": tree_lock("/p/#")}),

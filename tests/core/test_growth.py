@@ -40,7 +40,9 @@ def lines(action, *args):
     return count
 
 
-def drive(planner, *, width=4, pools=("default",), finish=lambda planner, task, number: planner.finish(task, free=True)):
+def drive(
+    planner, *, width=4, pools=("default",), finish=lambda planner, task, number: planner.finish(task, free=True)
+):
     """Run until nothing is left, ``width`` tasks at a time in each pool."""
     flying = deque()
     count = 0
@@ -97,10 +99,9 @@ def independent(n):
 
 
 def layered(n):
-    return [
-        make(f"{number // 10}/{number % 10}", requires=[f"/{number // 10 - 1}/{(number + k) % 10}" for k in (0, 3)] if number >= 10 else None)
-        for number in range(n)
-    ]  # fmt: skip
+    """Rows of ten; each task requires two of the row above."""
+    above = [[f"/{row}/{(place + step) % 10}" for step in (0, 3)] for row in range(n // 10) for place in range(10)]
+    return [make(f"{k // 10}/{k % 10}", requires=above[k - 10] if k >= 10 else None) for k in range(n)]
 
 
 def chain(n):
@@ -161,12 +162,17 @@ def fan(n):
 
 
 def fan_of_alternatives(n):
-    return [make(f"p{k}", provides="n") for k in range(n // 2)] + [make(f"c{k}", requires=any_of("n")) for k in range(n // 2)]
+    return [make(f"p{k}", provides="n") for k in range(n // 2)] + [
+        make(f"c{k}", requires=any_of("n")) for k in range(n // 2)
+    ]
 
 
 def nearest(n):
     """Each folder has its own provider of the same name."""
-    return [make(f"f{k // 2}/{'make' if k % 2 else 'use'}", **({"provides": "n"} if k % 2 else {"requires": "n"})) for k in range(n)]
+    return [
+        make(f"f{k // 2}/{'make' if k % 2 else 'use'}", **({"provides": "n"} if k % 2 else {"requires": "n"}))
+        for k in range(n)
+    ]
 
 
 def subtrees(n):
@@ -179,7 +185,10 @@ def growing_subtree(n):
 
 
 def lazy(n):
-    return [make(f"l{k}", lazy=True) if k % 2 else make(f"t{k}", requires=f"/l{k + 1}" if k % 4 else None) for k in range(n - n % 4)]
+    return [
+        make(f"l{k}", lazy=True) if k % 2 else make(f"t{k}", requires=f"/l{k + 1}" if k % 4 else None)
+        for k in range(n - n % 4)
+    ]
 
 
 WORK = {
@@ -219,16 +228,11 @@ def failing(planner, task, number):
     planner.finish(task, success=False, free=True)
 
 
-@pytest.mark.parametrize(
-    "tasks",
-    [
-        lambda n: [*chain(n)],
-        lambda n: [*fan(n)],
-        lambda n: [make(f"p{k}", provides="n") for k in range(n)] + [make("c", requires=any_of("n"))],
-        lambda n: [make(f"p{k}", provides="n") for k in range(n // 2)] + [make(f"c{k}", requires=any_of("n")) for k in range(n // 2)],
-    ],
-    ids=["chain", "several providers", "one alternative after the other", "many dependants of alternatives"],
-)  # fmt: skip
+def one_of_many(n):
+    return [*(make(f"p{k}", provides="n") for k in range(n)), make("c", requires=any_of("n"))]
+
+
+@pytest.mark.parametrize("tasks", [chain, fan, one_of_many, fan_of_alternatives], ids=lambda one: one.__name__)
 def test_failures_spread_in_linear_work(tasks):
     def work(n):
         planner = Planner()
@@ -277,7 +281,9 @@ def test_memory_is_given_back():
     planner.add(one_lock_shuffled(400))
     drive(planner)
     for thing in planner._things():
-        left = sum(len(queue) for queue in thing.waiting.values()) + sum(len(line.queue) for line in thing.lines.values())
+        left = sum(len(queue) for queue in thing.waiting.values()) + sum(
+            len(line.queue) for line in thing.lines.values()
+        )
         assert left <= 20, f"{thing.name}: {left}"
         assert not thing.holders
     assert not planner._unfreed

@@ -16,7 +16,9 @@ from tests.core.oracle import clashes
 
 
 def test_a_claim_is_exclusive_and_uses_are_shared():
-    hand = Hand(make("u1", uses="x"), make("u2", uses="x"), make("c1", claims="x"), make("u3", uses="x"), make("o", claims="y"))
+    hand = Hand(
+        make("u1", uses="x"), make("u2", uses="x"), make("c1", claims="x"), make("u3", uses="x"), make("o", claims="y")
+    )
     assert hand.starts() == ["u1", "u2", "u3", "o"]
     hand.finish("u1", "u2", "o")
     assert hand.starts() == []
@@ -53,7 +55,9 @@ PLACES = ["/", "/p", "/p/q", "/p/q/r", "/s"]
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.product(PLACES, PLACES)))
-@pytest.mark.parametrize(("how", "like"), [("claims", "claims"), ("claims", "uses"), ("uses", "claims"), ("uses", "uses")])
+@pytest.mark.parametrize(
+    ("how", "like"), [("claims", "claims"), ("claims", "uses"), ("uses", "claims"), ("uses", "uses")]
+)
 def test_a_tree_lock_conflicts_with_ancestors_and_descendants(one, other, how, like):
     """For each pair of places: they conflict when one is above the other and one of the tasks claims."""
     tasks = make("a", **{how: tree_lock(one)}), make("b", **{like: tree_lock(other)})
@@ -95,7 +99,11 @@ def test_the_modes_are_those_of_gray():
 
 
 def test_amounts_are_never_overdrawn():
-    hand = Hand(*(make(f"t{n}", resources={"cpu": 3}) for n in range(4)), make("one", resources={"cpu": 1}), resources={"cpu": 7})
+    hand = Hand(
+        *(make(f"t{n}", resources={"cpu": 3}) for n in range(4)),
+        make("one", resources={"cpu": 1}),
+        resources={"cpu": 7},
+    )
     assert hand.starts() == ["t0", "t1", "one"]
     hand.finish("one")
     assert hand.starts() == []
@@ -128,7 +136,12 @@ def test_fractions_add_up():
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
-    [({"cpus": 1}, "did you mean 'cpu'"), ({"cpu": 5}, "only 4"), ({"gpu": 3}, "only 2"), ({"gpu": 1.5}, "named units")],
+    [
+        ({"cpus": 1}, "did you mean 'cpu'"),
+        ({"cpu": 5}, "only 4"),
+        ({"gpu": 3}, "only 2"),
+        ({"gpu": 1.5}, "named units"),
+    ],
 )
 def test_impossible_amounts_are_refused(wanted, said):
     hand = Hand(make("before"), resources={"cpu": 4, "gpu": ["a", "b"]})
@@ -138,7 +151,12 @@ def test_impossible_amounts_are_refused(wanted, said):
 
 
 def test_a_small_one_passes_a_large_one_that_does_not_fit():
-    hand = Hand(make("a", resources={"m": 3}), make("large", resources={"m": 4}), make("small", resources={"m": 1}), resources={"m": 4})
+    hand = Hand(
+        make("a", resources={"m": 3}),
+        make("large", resources={"m": 4}),
+        make("small", resources={"m": 1}),
+        resources={"m": 4},
+    )
     assert hand.starts() == ["a", "small"]
     hand.finish("a")
     assert hand.starts() == []
@@ -172,7 +190,9 @@ def test_alone_means_nothing_else_runs_meanwhile():
 
 
 def test_one_alone_after_the_other_over_all_pools():
-    hand = Hand(make("a", alone=True), make("b", alone=True, pool="other"), make("c", pool="other"), pools=("default", "other"))
+    hand = Hand(
+        make("a", alone=True), make("b", alone=True, pool="other"), make("c", pool="other"), pools=("default", "other")
+    )
     assert (hand.starts(), hand.starts("other")) == (["a"], [])
     hand.finish("a")
     assert (hand.starts(), hand.starts("other")) == ([], ["b"])
@@ -231,7 +251,9 @@ def test_who_is_offered_something_and_lacks_another_hands_it_on():
 def test_who_waits_in_a_pool_without_a_free_worker_keeps_nobody_waiting():
     """The best one is offered the lock, but its pool is full; another pool's does not sleep for that."""
     pools = {"pools": ("default", "full")}
-    hand = Hand(make("c", claims="x"), make("best", claims="x", pool="full", priority=-1), make("b", claims="x"), **pools)
+    hand = Hand(
+        make("c", claims="x"), make("best", claims="x", pool="full", priority=-1), make("b", claims="x"), **pools
+    )
     assert hand.start("full") == "best"
     hand.requeue("best")
     assert hand.start() == "c"
@@ -243,7 +265,12 @@ def test_who_waits_in_a_pool_without_a_free_worker_keeps_nobody_waiting():
 
 
 def test_the_last_pool_may_be_asked_first():
-    hand = Hand(make("a", resources={"r": 1}, pool="p"), make("b", resources={"r": 1}), resources={"r": 1}, pools=("default", "p"))
+    hand = Hand(
+        make("a", resources={"r": 1}, pool="p"),
+        make("b", resources={"r": 1}),
+        resources={"r": 1},
+        pools=("default", "p"),
+    )
     assert (hand.start("p"), hand.start()) == ("a", None)
     hand.finish("a")
     assert hand.start() == "b"
@@ -279,7 +306,9 @@ def test_a_path_leads_through_several_providers_and_alternatives():
 
 
 def test_a_task_that_was_refused_keeps_its_place():
-    hand = Hand(make("c", claims="x"), make("a", claims="x"), make("b", claims="x"), make("urgent", claims="x", priority=-1))
+    hand = Hand(
+        make("c", claims="x"), make("a", claims="x"), make("b", claims="x"), make("urgent", claims="x", priority=-1)
+    )
     assert hand.start() == "urgent"
     assert hand.start() is None
     hand.finish("urgent")
@@ -334,7 +363,9 @@ def test_a_poisoned_place_is_all_below_it_and_whoever_covers_it():
 
 
 def test_the_culprit_is_the_one_that_claimed_it():
-    hand = Hand(make("one", claims=tree_lock("/p/q")), make("two", claims=tree_lock("/r")), make("x", uses=tree_lock("/r/s")))
+    hand = Hand(
+        make("one", claims=tree_lock("/p/q")), make("two", claims=tree_lock("/r")), make("x", uses=tree_lock("/r/s"))
+    )
     hand.start(), hand.start()
     hand.poison("one"), hand.poison("two")
     hand.fail("one", "two")
@@ -343,7 +374,12 @@ def test_the_culprit_is_the_one_that_claimed_it():
 
 
 def test_resources_are_amounts_and_cannot_be_poisoned():
-    hand = Hand(make("bad", resources={"r": 1}, alone=True), make("a", resources={"r": 1}), make("b", alone=True), resources={"r": 1})
+    hand = Hand(
+        make("bad", resources={"r": 1}, alone=True),
+        make("a", resources={"r": 1}),
+        make("b", alone=True),
+        resources={"r": 1},
+    )
     hand.start()
     hand.poison("bad")
     hand.fail("bad")

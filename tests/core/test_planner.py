@@ -186,7 +186,9 @@ def test_a_name_twice_is_one_provider():
 
 def test_a_path_is_that_task_or_the_whole_subtree():
     tasks = [make("setup/db"), make("setup/net/a"), make("setup/net/b"), make("other")]
-    hand = Hand(*tasks, make("one", requires="/setup/db"), make("all", requires="/setup"), make("net", requires="/setup/net/"))
+    hand = Hand(
+        *tasks, make("one", requires="/setup/db"), make("all", requires="/setup"), make("net", requires="/setup/net/")
+    )
     assert bound(hand, "one") == [["setup/db"]]
     assert bound(hand, "all") == [["setup/db", "setup/net/a", "setup/net/b"]]
     assert bound(hand, "net") == [["setup/net/a", "setup/net/b"]]
@@ -223,7 +225,9 @@ def test_a_task_is_required_by_its_path():
 
 
 def test_any_of_is_bound_by_the_first_success():
-    hand = Hand(make("n", provides="nginx"), make("a", provides="apache"), make("x", requires=any_of("nginx", "apache")))
+    hand = Hand(
+        make("n", provides="nginx"), make("a", provides="apache"), make("x", requires=any_of("nginx", "apache"))
+    )
     hand.starts()
     hand.finish("a")
     assert hand.starts() == ["x"]
@@ -233,7 +237,9 @@ def test_any_of_is_bound_by_the_first_success():
 
 
 def test_any_of_fails_only_when_none_is_left():
-    hand = Hand(make("n", provides="nginx"), make("a", provides="apache"), make("x", requires=any_of("nginx", "apache")))
+    hand = Hand(
+        make("n", provides="nginx"), make("a", provides="apache"), make("x", requires=any_of("nginx", "apache"))
+    )
     hand.starts()
     assert hand.fail("n") == []
     assert hand.fail("a") == ["x"]
@@ -253,7 +259,10 @@ def test_any_of_one_name_is_among_its_providers():
 def test_an_alternative_with_several_providers_needs_all_of_them():
     def graph():
         return Hand(
-            make("p/1", provides="p"), make("p/2", provides="p"), make("q", provides="q"), make("x", requires=any_of("p", "q"))
+            make("p/1", provides="p"),
+            make("p/2", provides="p"),
+            make("q", provides="q"),
+            make("x", requires=any_of("p", "q")),
         )
 
     hand = graph()

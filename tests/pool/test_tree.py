@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -17,7 +17,7 @@ from time import monotonic
 import pytest
 
 from pexen.pool import cgroup, subreaper, tree
-from pexen.pool.tree import Family, Identity, Process
+from pexen.pool.tree import Family, Identity, Process, _Ending
 
 BOUND = 30.0
 DAEMON = "( ( setsid sh -c '{}' & ) & )"
@@ -403,6 +403,66 @@ def test_a_cgroup_ends_even_that(yard: Yard) -> None:
     assert not group.add(os.getpid())
     assert group.is_empty
     assert yard.is_empty(0)
+
+
+class Machine:
+    """A made-up /proc: processes by name, and what each look shows of them; who is killed is alive no more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: str) -> None:
+        self.looks = list(looks)
+        self.sent: list[str] = []
+        monkeypatch.setattr(tree, "snapshot", self.look)
+        monkeypatch.setattr(tree, "kill", self.kill)
+        monkeypatch.setattr(_Ending, "_wait", lambda *_: None)
+
+    def process(self, name: str) -> Process:
+        is_dead = name.islower() or f"{name} {signal.SIGKILL:d}" in self.sent
+        return Process(ord(name.upper()), 2, 0, 0, ord(name.upper()), "Z" if is_dead else "S", name)
+
+    def look(self) -> dict[int, Process]:
+        shown = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return {one.pid: one for one in map(self.process, shown)}
+
+    def kill(self, identity: Identity, number: int = signal.SIGKILL) -> bool:
+        self.sent.append(f"{chr(identity.pid)} {number:d}")
+        return True
+
+
+def everybody(processes: Mapping[int, Process]) -> Iterable[Process]:
+    return processes.values()
+
+
+def test_what_a_look_has_missed_is_found_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose parent forked behind the listing, and had ended when its turn came; lower case is dead."""
+    machine = Machine(monkeypatch, "a", "aB", "aBc", "aBcD", "aBcD", "aBcD")
+    toll = tree.end(everybody)
+    assert machine.sent == ["B 9", "D 9"]
+    assert [one.pid for one in toll.killed] == [ord("B"), ord("D")]
+
+
+def test_a_moment_of_silence_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, "A", "A", "AB")
+    tree.end(everybody)
+    assert machine.sent == ["A 9", "B 9"]
+
+
+def test_who_is_last_is_stopped_first_and_killed_when_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, "AL", "ABL", "ABL", "ABLC", "ABLC")
+    last = machine.process("L").identity
+    tree.end(everybody, last=last)
+    assert machine.sent == ["L 19", "A 9", "B 9", "C 9", "L 9"]
+
+
+def test_parents_are_killed_before_their_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, "CBA")
+    tree.end(everybody)
+    assert machine.sent == ["A 9", "B 9", "C 9"]
+
+
+def test_where_there_is_nobody_one_look_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, "", "A")
+    assert tree.end(everybody) == tree.Toll()
+    assert machine.sent == []
 
 
 # -- never somebody else ----------------------------------------------------------------------------------------------

@@ -36,7 +36,19 @@ def test_everything_comes_up():
             seen.add(one.path.count("/"))
 
     look()
-    keys = {"after", "lazy", "cleanup", "claims", "uses", "resources", "alone", "once", "priority", "estimate", "preference"}
+    keys = {
+        "after",
+        "lazy",
+        "cleanup",
+        "claims",
+        "uses",
+        "resources",
+        "alone",
+        "once",
+        "priority",
+        "estimate",
+        "preference",
+    }
     assert keys <= seen
     assert {AnyOf, AllOf, Named, str, tuple} <= seen
     assert {0, 1, 2, 3} <= seen

@@ -52,12 +52,12 @@ def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
         pool = _pool(how, place.output)
         sched = Sched(
             chosen.tasks, pool=pool, resources=resources(chosen.root), maxfail=how.failures,
-            backlog=1 if how.inline else 1000, gate=gate(Facts(), asker(isolate)),
+            backlog=1 if how.inline else 1000, timeout=how.limit, gate=gate(Facts(), asker(isolate)),
         )  # fmt: skip
         place.begin()
         observers.begin(Plan(
             chosen.tasks, chosen.title, pool.workers, "" if how.inline else chosen.shown(place.output), chosen.again,
-            lambda file: quoted(chosen.shown(file)), lambda task: _requirements(sched, task),
+            lambda file: quoted(chosen.shown(file)), lambda task: _requirements(sched, task), how.limit,
         ))  # fmt: skip
         for note in filter(None, (place.note, how.hint)):
             observers.note(note)

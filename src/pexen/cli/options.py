@@ -50,6 +50,21 @@ class Pair(click.ParamType[Any]):
         return key, text
 
 
+class Duration(click.ParamType[Any]):
+    """A time span, as ``90s``, ``5m`` or seconds."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        from pexen.model.meta import duration
+
+        try:
+            return duration("timeout", value)
+        except DefinitionError as error:
+            self.fail(f"{value!r} is not a duration; {error.hint}", param, ctx)
+
+
 class Setting(NamedTuple):
     """How a setting is given on the command line, its type, its default, and the line for ``--help``."""
 
@@ -66,6 +81,7 @@ SETTINGS = {
     "tags": Setting(("-m", "--tags"), click.STRING, "", "Only tasks whose tags match, as in 'smoke or slow'.", "EXPR"),
     "deps": Setting(("--deps/--no-deps",), click.BOOL, True, "Also run what the selected tasks require (default), or not."),
     "maxfail": Setting(("--maxfail",), click.IntRange(0), 0, "Start nothing more after N failures.", "N"),
+    "timeout": Setting(("--timeout",), Duration(), 1800.0, "Limit of tasks without one of their own (30m); 0: none.", "SPAN"),
     "strict": Setting(("--strict/--no-strict",), click.BOOL, False, "Warnings and skipped tasks are failures."),
     "color": Setting(("--color",), click.Choice(["auto", "always", "never"]), "auto", "Use colour."),
     "heartbeat": Setting(("--heartbeat",), click.FloatRange(0), 60.0, "Silence before a sign of life; 0: none.", "SECONDS"),

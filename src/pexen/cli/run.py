@@ -21,6 +21,7 @@ from pexen.report.text import visible
 @setting("jobs")
 @click.option("-x", "--exitfirst", is_flag=True, help="Start nothing more after the first failure.")
 @setting("maxfail")
+@setting("timeout")
 @click.option("--dry-run", is_flag=True, help="Show the order in which tasks would start.")
 @click.option("--co", "--collect-only", "collect_only", is_flag=True, help="Show what would be run.")
 @click.option("-s", "--no-capture", "attached", is_flag=True, help="One task at a time, with your terminal.")
@@ -65,6 +66,7 @@ class How(NamedTuple):
     color: str
     deps: bool
     jobs: int
+    timeout: float
     exitfirst: bool
     maxfail: int
     dry_run: bool
@@ -80,6 +82,11 @@ class How(NamedTuple):
     def inline(self) -> bool:
         """Whether tasks have the terminal, one at a time."""
         return self.attached or self.debug
+
+    @property
+    def limit(self) -> float | None:
+        """The timeout of tasks that have none; nobody is hurried who sits at the terminal."""
+        return None if self.inline else self.timeout or None
 
     @property
     def failures(self) -> int | None:

@@ -21,7 +21,8 @@ class Plan(NamedTuple):  # not a dataclass: a tenth of the time to import, and e
 
     ``title`` names the tree, ``folder`` is where output goes as people should type it. ``again`` returns the command
     line that runs the task at a path alone, ``file`` a file's path as one would type it, ``requirements`` each
-    requirement of a task as text with the paths of the tasks it is bound to.
+    requirement of a task as text with the paths of the tasks it is bound to. ``timeout`` is the limit, in seconds, of
+    tasks that have none of their own.
     """
 
     tasks: Sequence[Task]
@@ -31,6 +32,7 @@ class Plan(NamedTuple):  # not a dataclass: a tenth of the time to import, and e
     again: Callable[[str], str] = lambda path: f"pexen run {path} -j1"
     file: Callable[[str], str] = lambda path: path
     requirements: Callable[[Task], Sequence[tuple[str, Sequence[str]]]] = lambda _: ()
+    timeout: float | None = None
 
 
 class Flight(NamedTuple):

@@ -77,6 +77,7 @@ class Console:
         self._total = len(plan.tasks)
         if self._verbosity >= 0:
             words = [counted(self._total, "task"), counted(plan.jobs, "job")]
+            words += [f"timeout {_span(plan.timeout)}"] if plan.timeout else []
             words += [f"output in {visible(plan.folder)}"] if plan.folder else []
             self._lines.append(f"{visible(plan.title)}: {', '.join(words)}")
         self._flush()
@@ -258,3 +259,8 @@ class Console:
 def _running(flights: Sequence[Flight]) -> list[tuple[str, float]]:
     """Return what has started, with its age, the oldest first."""
     return sorted(((path, age) for path, age in flights if age is not None), key=lambda one: -one[1])
+
+
+def _span(seconds: float) -> str:
+    """Return a time span as people write it: ``30m``, ``90s``."""
+    return f"{seconds / 60:g}m" if seconds >= 60 and not seconds % 60 else f"{seconds:g}s"

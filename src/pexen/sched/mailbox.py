@@ -58,7 +58,10 @@ class Mailbox:
             finally:
                 lock.release()
             if commands:
-                self._carry_out(commands)
+                try:
+                    self._carry_out(commands)
+                except BaseException as error:  # noqa: BLE001 - see the class
+                    self._broken(error)
 
     def retire(self) -> None:
         """Forget every event from now on, and the run: it is closed."""

@@ -230,7 +230,9 @@ _LATER = frozenset({"service", "group", "expand"})
 
 def _not_yet(task: Task) -> DefinitionError:
     key = min(_LATER.intersection(task.meta))
-    return DefinitionError(f"{task.name}: {key!r} is not supported by this version of pexen", hint="see docs/metadata.md")
+    return DefinitionError(
+        f"{task.name}: {key!r} is not supported by this version of pexen", hint="see docs/metadata.md"
+    )
 
 
 @contextmanager
