@@ -13,7 +13,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -28,6 +27,8 @@ from tests.core.snapshot import snapshot
 
 LIMIT = 2
 POOLS = ("default", "other")
+SELDOM = ("free", "requeue", "free", "requeue", "provide", "cancel", "drain", "hold", "release", "over", "wrong")
+ENDS = st.tuples(st.sampled_from([True, True, True, False]), st.sampled_from(["at once", "at once", "then", "later"]))
 STATES = {
     "running": State.RUNNING, "up": State.UP, "done": State.DONE, "failed": State.FAILED,
     "skipped": State.SKIPPED, "cancelled": State.CANCELLED,
@@ -71,14 +72,18 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @initialize(data=st.data())
     def begin(self, data) -> None:
-        self.add(data)
+        for _ in range(2):
+            self.add(data, max_size=12)
 
     @rule(data=st.data())
-    def add(self, data) -> None:
+    def more(self, data) -> None:
+        self.add(data, max_size=5)
+
+    def add(self, data, max_size) -> None:
         """A batch is admitted as a whole, or nothing of it."""
         known = [one.task for one in self.model.all]
         valid = data.draw(st.sampled_from([True, True, False]))
-        batch = data.draw(strategies.batches(known=known, pools=POOLS, valid=valid))
+        batch = data.draw(strategies.batches(known=known, pools=POOLS, valid=valid, max_size=max_size))
         before = snapshot(self.planner)
         try:
             self.model.add(batch)
@@ -96,10 +101,15 @@ class PlannerMachine(RuleBasedStateMachine):
             self.model.doomed()
         self.take_in(fallen)
 
-    @rule(pool=st.sampled_from(POOLS), ahead=st.sampled_from([False, False, False, True]))
-    def next(self, pool, ahead) -> None:
+    @rule(
+        wanted=st.lists(st.sampled_from(POOLS), min_size=1, max_size=5),
+        ahead=st.sampled_from([False, False, False, True]),
+    )
+    def next(self, wanted, ahead) -> None:
         """What starts is the best of those that may; nothing starts only if nothing may."""
-        self.start(pool, ahead)
+        for pool in wanted:
+            self.start(pool, ahead)
+            self.check()
 
     def start(self, pool, ahead) -> One | None:
         model, barrier = self.model, self.barrier()
@@ -164,12 +174,13 @@ class PlannerMachine(RuleBasedStateMachine):
         if barrier is not None and barrier is not before:
             assert barrier.overtakes >= LIMIT, f"{barrier} became the barrier after {barrier.overtakes}"
 
-    @rule(
-        data=st.data(),
-        success=st.sampled_from([True, True, True, False]),
-        frees=st.sampled_from(["at once", "then", "later"]),
-    )
-    def finish(self, data, success, frees) -> None:
+    @rule(data=st.data(), ends=st.lists(ENDS, min_size=1, max_size=3))
+    def finish(self, data, ends) -> None:
+        for success, frees in ends:
+            self.end(data, success, frees)
+            self.check()
+
+    def end(self, data, success, frees) -> None:
         """What requires it becomes ready, or is skipped, transitively."""
         one = self.some(data, "running", "up")
         if one is None:
@@ -191,17 +202,17 @@ class PlannerMachine(RuleBasedStateMachine):
             self.planner.free(one.task)
             self.model.free(one)
 
-    @precondition(lambda self: any(one.occupies and one.state not in {"running", "up"} for one in self.model.all))
-    @rule(data=st.data())
+    @rule(data=st.data(), verb=st.sampled_from(SELDOM))
+    def seldom(self, data, verb) -> None:
+        getattr(self, verb)(data)
+
     def free(self, data) -> None:
         """What it held is given back when its last process is gone."""
-        one = data.draw(
-            st.sampled_from([one for one in self.model.all if one.occupies and one.state not in {"running", "up"}])
-        )
-        self.planner.free(one.task)
-        self.model.free(one)
+        for one in self.model.all:
+            if one.occupies and one.state not in {"running", "up"} and data.draw(st.booleans()):
+                self.planner.free(one.task)
+                self.model.free(one)
 
-    @rule(data=st.data())
     def requeue(self, data) -> None:
         """A running task is ready again."""
         one = self.some(data, "running")
@@ -214,19 +225,17 @@ class PlannerMachine(RuleBasedStateMachine):
             self.model.doomed()
         self.take_in(self.planner.take_fallen())
 
-    @rule(data=st.data())
     def provide(self, data) -> None:
         """A service is up."""
         one = self.some(data, "running")
-        if one is None or not data.draw(st.booleans()):
+        if one is None:
             return
         self.planner.provide(one.task)
         one.state = "up"
 
-    @rule(data=st.data())
     def cancel(self, data) -> None:
         """What has not started is taken out."""
-        if not self.model.all or not data.draw(st.booleans()):
+        if not self.model.all:
             return
         wanted = data.draw(st.lists(st.sampled_from(self.model.all), max_size=2))
         fallen = self.planner.cancel([one.task for one in wanted])
@@ -236,11 +245,9 @@ class PlannerMachine(RuleBasedStateMachine):
         self.model.doomed()
         self.take_in(fallen)
 
-    @precondition(lambda self: len(self.left) > 6)
-    @rule(data=st.data())
     def drain(self, data) -> None:
         """Nothing but clean-ups starts any more."""
-        if not data.draw(st.sampled_from([False, False, True])):
+        if not data.draw(st.sampled_from([False, False, False, True])):
             return
         fallen = self.planner.drain()
         self.model.draining = True
@@ -250,24 +257,20 @@ class PlannerMachine(RuleBasedStateMachine):
         self.model.doomed()
         self.take_in(fallen)
 
-    @rule()
-    def hold(self) -> None:
+    def hold(self, _data) -> None:
         self.planner.hold()
         self.model.holds += 1
 
-    @precondition(lambda self: self.model.holds)
-    @rule()
-    def release(self) -> None:
-        self.planner.release()
-        self.model.holds -= 1
+    def release(self, _data) -> None:
+        if self.model.holds:
+            self.planner.release()
+            self.model.holds -= 1
 
-    @rule()
-    def over(self) -> None:
+    def over(self, _data) -> None:
         """It is over when every task has left and nobody holds it."""
         assert self.planner.is_over() == self.model.is_over()
         self.take_in(self.planner.take_fallen())
 
-    @rule(data=st.data())
     def wrong(self, data) -> None:
         """What the table of transitions does not have raises, and changes nothing."""
         if not self.model.all:
@@ -328,7 +331,7 @@ class PlannerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever was done to it, a run comes to its end, and every task leaves exactly once."""
         while self.model.holds:
-            self.release()
+            self.release(None)
         while True:
             self.states()
             self.check()

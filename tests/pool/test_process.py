@@ -1,5 +1,6 @@
 """What holds for worker processes and for nothing else: `tests/contract` has what holds for every pool."""
 
+import contextlib
 import errno
 import functools
 import itertools
@@ -21,7 +22,7 @@ from pexen.errors import PoolError
 from pexen.model import modules
 from pexen.model.event import Broken, Returned
 from pexen.model.result import Pickled, Status
-from pexen.pool import process, ship, start
+from pexen.pool import ahead, crew, hiring, ship, start
 from pexen.pool.process import ProcessPool
 from tests.contract import deeds
 from tests.contract.drivers import THE_SHARED_DICT, Drive, driving, value_of
@@ -479,7 +480,7 @@ def test_closing_descriptors_never_hangs(drive: Drive, span: tuple[int, int]) ->
 
 
 def test_a_task_that_closes_the_socket_and_runs_on(one: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "GRACE", 0.1)
+    monkeypatch.setattr(crew, "GRACE", 0.1)
 
     def task():
         os.closerange(3, 1024)
@@ -600,7 +601,7 @@ def test_what_waits_behind_several_long_tasks_in_turn(how: str) -> None:
 
 
 def test_nothing_runs_twice_when_taken_back(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "PATIENCE", 0.0)  # take back at every opportunity
+    monkeypatch.setattr(crew, "PATIENCE", 0.0)  # take back at every opportunity
     file = tmp_path / "log"
 
     def log(name):
@@ -643,6 +644,35 @@ def test_asking_one_to_stop_does_not_reach_the_next(how: str) -> None:
         assert [value_of(outcome.value) for outcome in drive.outcomes([first, *others])] == [None] + [False] * 5
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_cancelling_what_has_just_ended_does_not_reach_the_next(tmp_path: Path, force: bool) -> None:
+    """The pool's thread is kept from hearing of the end until the next attempt has begun."""
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
+    os.mkfifo(begun)
+    os.mkfifo(go_on)
+
+    def wait():
+        begun.write_bytes(b"now")
+        go_on.read_bytes()
+        return acts.cancelled()
+
+    with driving(ProcessPool(1, spare=3)) as drive:
+        drive.run(deeds.nothing)
+        first, second, third = map(drive.attempt, (deeds.answer, wait, threading.Lock().acquire))
+
+        def decide(event):
+            if event.attempt is third:  # which cannot be pickled, so this is at once, when the other two were sent
+                begun.read_bytes()
+                drive.pool.cancel(first, force=force)
+
+        drive.mailbox.on_event = decide
+        for attempt in (first, second, third):
+            drive.pool.submit(attempt)
+        assert value_of(drive.outcome(first).value) == 42
+        go_on.write_bytes(b"now")
+        assert value_of(drive.outcome(second).value) is False
+
+
 def test_how_many_are_sent_ahead_follows_how_long_they_take(one: Drive) -> None:
     pool = one.pool
     assert pool.capacity == 2
@@ -650,7 +680,7 @@ def test_how_many_are_sent_ahead_follows_how_long_they_take(one: Drive) -> None:
     assert pool.capacity == 1
     for _ in range(100):
         one.run(deeds.nothing)
-    assert pool.capacity == 1 + process.MOST_AHEAD
+    assert pool.capacity == 1 + ahead.MOST
     one.run(select.select, [], [], [], 0.1)
     assert pool.capacity == 1
 
@@ -685,7 +715,7 @@ def test_workers_start_when_there_is_work_for_them(how: str) -> None:
 
 @pytest.fixture
 def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(hiring, "FIRST_PAUSE", 0.001)
 
 
 @pytest.mark.usefixtures("quick_tries")
@@ -704,7 +734,7 @@ def test_a_worker_that_does_not_come_up_breaks_the_pool(monkeypatch: pytest.Monk
     }
     broken = [event for event in drive.mailbox.events if isinstance(event, Broken)]
     assert [(event.pool, event.reason) for event in broken] == [("process", f"cannot start a worker: {reason}")]
-    assert len(started) == process.TRIES
+    assert len(started) == hiring.TRIES
 
 
 @pytest.mark.usefixtures("quick_tries")
@@ -737,14 +767,14 @@ def test_a_fork_server_that_dies_is_replaced() -> None:
 
 def test_tries_are_further_apart_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = []
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.01)
-    tell = process._Hands._did_not_start
+    monkeypatch.setattr(hiring, "FIRST_PAUSE", 0.01)
+    tell = crew.Crew._did_not_start
 
-    def note(hands, reason):
-        tell(hands, reason)
-        pauses.append(hands._try_again - monotonic())
+    def note(it, reason):
+        tell(it, reason)
+        pauses.append(it._hiring.next_try - monotonic())
 
-    monkeypatch.setattr(process._Hands, "_did_not_start", note)
+    monkeypatch.setattr(crew.Crew, "_did_not_start", note)
     monkeypatch.setattr(start, "_BOOT", "raise SystemExit")
     with driving(ProcessPool(1)) as drive:
         drive.run(deeds.answer)
@@ -786,7 +816,7 @@ def test_without_any_worker_it_is_a_plain_failure(monkeypatch: pytest.MonkeyPatc
     def fail(*args):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(process, "Member", fail)
+    monkeypatch.setattr(crew, "Member", fail)
     with driving(ProcessPool(2)) as drive:
         outcome = drive.run(deeds.answer)
     assert (outcome.status, outcome.reason) == (Status.ERROR, f"cannot start a worker: {os.strerror(number)}")
@@ -796,7 +826,7 @@ def test_a_bug_in_the_pool_ends_the_run_and_does_not_hang_it(monkeypatch: pytest
     with driving(ProcessPool(2, spare=4)) as drive:
         hanging = drive.start(deeds.hang)
         drive.wait_for_report(hanging)
-        monkeypatch.setattr(process._Hands, "_hand_out", lambda hands: [].pop())
+        monkeypatch.setattr(crew.Crew, "_hand_out", lambda it: [].pop())
         waiting = [drive.start(deeds.answer) for _ in range(3)]
         outcomes = drive.outcomes([hanging, *waiting])
     reason = "a bug in pexen: IndexError: pop from empty list"
@@ -947,7 +977,7 @@ def test_workers_end_when_the_runner_is_killed(tmp_path: Path, how: str) -> None
 
 def test_closing_when_nothing_answers(how: str) -> None:
     """A stopped idle worker does not hear that it is to end."""
-    with Stopwatch(process.GRACE + BOUND / 2), driving(ProcessPool(1, start=how)) as drive:
+    with Stopwatch(crew.GRACE + BOUND / 2), driving(ProcessPool(1, start=how)) as drive:
         os.kill(get(drive, acts.pid), signal.SIGSTOP)
 
 
@@ -962,7 +992,8 @@ def test_an_outcome_is_posted_once_under_fire(how: str) -> None:
 
         def submit_another(event):
             if type(event).__name__ == "Reported" and event.report.data["pid"] % 3 == 0:
-                os.kill(event.report.data["pid"], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(event.report.data["pid"], signal.SIGKILL)
             elif type(event).__name__ == "Outcome" and (attempt := next(rest, None)) is not None:
                 drive.pool.submit(attempt)
 

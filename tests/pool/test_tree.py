@@ -440,6 +440,12 @@ def test_what_a_look_has_missed_is_found_by_the_next(monkeypatch: pytest.MonkeyP
     assert [one.pid for one in toll.killed] == [ord("B"), ord("D")]
 
 
+def test_as_long_as_there_are_new_dead_ones_somebody_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, "a", "ab", "abc", "abcD")
+    tree.end(everybody)
+    assert machine.sent == ["D 9"]
+
+
 def test_a_moment_of_silence_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, "A", "A", "AB")
     tree.end(everybody)

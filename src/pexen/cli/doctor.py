@@ -17,8 +17,8 @@ import click
 from pexen.cli.main import GOOD
 from pexen.cli.options import CONTEXT
 from pexen.cli.screen import has_colour, write_out
+from pexen.model.cpus import usable_cpus
 from pexen.pool import subreaper
-from pexen.pool.base import usable_cpus
 from pexen.pool.cgroup import Cgroup, own_folder
 from pexen.report.text import style, visible
 

@@ -10,8 +10,8 @@ from pexen.cli.screen import write_out
 from pexen.cli.selection import Chosen
 from pexen.core.planner import Planner
 from pexen.model.command import Command
+from pexen.model.cpus import usable_cpus
 from pexen.model.task import Task
-from pexen.pool.base import usable_cpus
 from pexen.report.text import first_line, visible
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from pexen.errors import nearest
+from pexen.model.cpus import usable_cpus
 
 
 class Found(Collection[str]):
@@ -145,7 +146,7 @@ FACTS: dict[str, Callable[[], Any]] = {
     "version": lambda: _release("VERSION_ID"),
     "kernel": lambda: os.uname().release,
     "arch": lambda: os.uname().machine,
-    "cpus": lambda: len(os.sched_getaffinity(0)),
+    "cpus": usable_cpus,
     "memory": _memory,
     "user": _user,
     "env": lambda: dict(os.environ),

@@ -80,26 +80,6 @@ class Pool(Protocol):
 PASSED = Status.PASSED  # an enum's attribute costs as much as the rest of `execute`
 
 
-def usable_cpus() -> int:
-    """Return the number of CPUs this process may use: affinity, and the quota of its cgroup, at least 1."""
-    cpus = len(os.sched_getaffinity(0))
-    for file, period_file in (
-        ("/sys/fs/cgroup/cpu.max", None),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        try:
-            with open(file) as quota_file:
-                words = quota_file.read().split()
-            if period_file:
-                with open(period_file) as other:
-                    words += other.read().split()
-            if words[0] not in {"max", "-1"}:
-                return max(1, min(cpus, -(-int(words[0]) // int(words[1]))))
-        except (OSError, ValueError, IndexError):
-            continue
-    return cpus
-
-
 def execute(attempt: Attempt) -> Outcome:
     """Run an attempt's callable here and now; return how it ended. Lets no exception of any kind escape."""
     call = attempt.call

@@ -16,7 +16,7 @@ until the next look; without another one it is a plain error. The writing end of
 is opened, so a process that has just been started can be watched even with the last descriptor.
 
 A pidfd is taken out of the epoll before it is closed: a process between vfork and the end of its exec holds a copy of
-it, which would keep the closed one reporting (seen about once in 1,000 starts).
+it, which would keep the closed one reporting.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from typing import TYPE_CHECKING
 
 from pexen.errors import PoolError
 from pexen.model.command import Command
+from pexen.model.cpus import usable_cpus
 from pexen.model.event import Broken, Returned
 from pexen.model.result import Outcome, Status
-from pexen.pool.base import Survivors, usable_cpus
+from pexen.pool.base import Survivors
 from pexen.pool.spawn import SCARCE, Environment, spawner
 from pexen.pool.spool import CAP, Sink, Spool, above_streams
 

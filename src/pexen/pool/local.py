@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from pexen.errors import PoolError, nearest
 from pexen.model.call import EXECUTE
+from pexen.model.cpus import usable_cpus
 from pexen.model.result import Outcome, Status
-from pexen.pool.base import Survivors, usable_cpus
+from pexen.pool.base import Survivors
 
 if TYPE_CHECKING:
     from pexen.model.attempt import Attempt

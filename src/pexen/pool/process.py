@@ -1,67 +1,25 @@
-"""ProcessPool: callables in worker processes.
+"""ProcessPool: callables in worker processes, each of which can be killed.
 
-One thread, "pexen-process", does everything: it pickles, spawns, writes, reads and posts. `submit` and `cancel` leave a
-note and ring a bell if the thread may be asleep: it says so *before* it looks for notes for the last time, and the
-note is left *before* the bell is looked at. Posting an outcome usually makes the run submit more, on this very thread,
-which is awake, so a stream of tasks rings no bell at all.
-
-**Which worker.** The one with the fewest attempts. At most ``1 + ahead`` each, where ``ahead`` follows how long attempts
-take (a moving average that the workers measure): 2 ms of work, none for tasks above 1 ms. That hides the way to the worker
-and back, 50 µs, from tasks that are shorter than it.
-
-**Taking back.** An attempt behind one that takes longer than all before is taken back after `PATIENCE`, without the
-worker's cooperation, and goes to whoever is free; so does what was sent to a worker that is still starting when another
-one idles.
-
-**Death** is a pidfd that becomes readable. What has already arrived counts; then the attempt that had taken a token has
-``crashed``, and those that had not are sent elsewhere, uncharged. Nobody can prove that somebody has not written into
-the eventfd, therefore an attempt that heads the queue of a third dead worker is charged all the same.
-
-**Starting** is bounded: with no worker alive, `TRIES` failures in a row, further apart each time, break the pool. While
-others work, a worker that cannot be started (no descriptors, no processes, no memory) is only tried again later.
+Here is what the run sees. What happens behind it is in `pexen.pool.crew` (who runs what, and what becomes of it),
+`pexen.pool.member` (one worker, seen from here), `pexen.pool.worker` (the worker itself), `pexen.pool.ship` (how callables
+get there), `pexen.pool.start` (how workers are started) and `pexen.pool.wire` (what is said between the two).
 """
 
 from __future__ import annotations
 
-import heapq
 import os
-import select
-import signal
-import threading
-from collections import deque
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from pexen.errors import PoolError, nearest
-from pexen.model.event import Broken, Reported, Returned
-from pexen.model.result import Failure, Outcome, Status
-from pexen.pool import answer, wire
-from pexen.pool.base import Survivors, failure_of, told, usable_cpus
-from pexen.pool.member import Member
-from pexen.pool.ship import CannotShip, Shipper
+from pexen.model.cpus import usable_cpus
+from pexen.pool.base import Survivors
+from pexen.pool.crew import Crew
 from pexen.pool.start import STARTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pexen.model.attempt import Attempt
-    from pexen.model.event import Event
     from pexen.pool.base import Mailbox
-
-PATIENCE = 0.005
-"""Seconds an attempt may run before those sent behind it are taken back."""
-WORK_AHEAD = 0.002
-"""Seconds of work a worker has waiting, if its tasks are short."""
-MOST_AHEAD = 64
-LONG = 0.001
-"""Seconds above which nothing is sent ahead of time."""
-TRIES = 5
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-SUSPICIONS = 2
-"""How often an attempt may head the queue of a dead worker without a sign that it had begun."""
-GRACE = 1.0
-"""Seconds for a worker to end by itself, when it was told to or has closed its socket."""
 
 
 class ProcessPool:
@@ -83,460 +41,40 @@ class ProcessPool:
         self.start = start
         self.output = None if output is None else os.path.abspath(output)
         self._spare = spare
-        self._hands: _Hands | None = None
+        self._crew: Crew | None = None
 
     @property
     def capacity(self) -> int:
         """Attempts in flight: workers + spare."""
-        hands = self._hands
-        if self._spare is not None or hands is None:
+        crew = self._crew
+        if self._spare is not None or crew is None:
             return self.workers + (self._spare or 0)
-        return self.workers * (1 + hands.ahead)
+        return self.workers * (1 + crew.ahead.count)
 
     def open(self, mailbox: Mailbox) -> None:
         """Start the pool's thread; workers start with the first attempts."""
-        if self._hands is not None:
+        if self._crew is not None:
             raise PoolError("the pool is open already", hint="a pool serves one run at a time")
-        self._hands = _Hands(self.workers, self._spare, self.start, self.output, mailbox)
+        if self.output is not None:
+            os.makedirs(self.output, mode=0o700, exist_ok=True)
+        self._crew = Crew(self.workers, self._spare, self.start, self.output, mailbox)
 
     def submit(self, attempt: Attempt) -> None:
         """Enqueue an attempt. From any thread."""
-        if self._hands is None:
+        if self._crew is None:
             raise PoolError("the pool is not open")
-        self._hands.submit(attempt)
+        self._crew.submit(attempt)
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """End an attempt that has not begun; set the cancel token of a running one, or kill its worker. Any thread."""
         attempt.cancelled = True
-        if self._hands is not None:
-            self._hands.note(partial(self._hands.cancel, attempt, force=force))
+        if self._crew is not None:
+            self._crew.note(partial(self._crew.cancel, attempt, force=force))
 
     def close(self) -> Survivors:
         """End all workers and wait until they are gone. From any thread, also from within a post."""
-        hands = self._hands
-        if hands is not None:
-            hands.close()
-            self._hands = None
+        crew = self._crew
+        if crew is not None:
+            crew.close()
+            self._crew = None
         return Survivors()
-
-
-class _Hands:
-    """An open pool: its thread, its workers and what they have to do."""
-
-    def __init__(self, workers: int, spare: int | None, start: str, output: str | None, mailbox: Mailbox) -> None:
-        self.ahead = 1 if spare is None else -(-spare // workers)
-        self._workers = workers
-        self._adapts = spare is None
-        self._typical = -1.0
-        self._output = output
-        self._mailbox = mailbox
-        self._starter = STARTERS[start]()
-        self._shipper = Shipper(output)
-        self._inbox: deque[Attempt] = deque()
-        self._notes: deque[Callable[[], None]] = deque()
-        self._queue: deque[Attempt] = deque()
-        self._news: list[Event] = []
-        self._members: list[Member] = []
-        self._suspected: dict[int, int] = {}
-        self._failures = 0
-        self._try_again = 0.0
-        self._broken = ""
-        self._asleep = self._closing = self._ended = False
-        self._bell = _Bell()
-        self._poll = select.epoll()
-        self._does: dict[int, Callable[[int], None]] = {}
-        self._watch(self._bell.fd, self._bell.hush)
-        self._thread = threading.Thread(target=self._work, name="pexen-process", daemon=True)
-        self._thread.start()
-
-    # -- called from any thread ---------------------------------------------------------------------------------------
-
-    def submit(self, attempt: Attempt) -> None:
-        self._inbox.append(attempt)
-        if self._asleep:
-            self._wake()
-
-    def note(self, what: Callable[[], None]) -> None:
-        self._notes.append(what)
-        if self._asleep:
-            self._wake()
-
-    def close(self) -> None:
-        if threading.get_ident() == self._thread.ident:
-            self._end()
-        else:
-            self.note(self._end)
-            self._thread.join()
-
-    def _wake(self) -> None:
-        self._asleep = False
-        self._bell.ring()
-
-    # -- the thread ---------------------------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        while not self._ended:
-            try:
-                self._settle()
-                if not self._ended:
-                    self._wait(self._pause())
-            except Exception as error:  # a bug of ours: it must end the run, not hang it
-                self._give_up(error)
-        self._poll.close()
-        self._does.clear()  # bound methods: with them gone, the pool is freed with its last reference
-
-    def _settle(self) -> None:
-        """Do everything that can be done without waiting."""
-        busy = True
-        while busy:
-            while self._notes:
-                self._notes.popleft()()
-            if not self._ended:
-                self._dispatch()
-            busy = bool(self._news)
-            if busy:
-                self._post()
-
-    def _post(self) -> None:
-        news, self._news = self._news, []
-        self._mailbox.post_all(news)
-
-    def _wait(self, timeout: float | None) -> None:
-        """Sleep until something happens or the time is over, and note what has happened."""
-        self._asleep = True
-        events = self._poll.poll(0 if self._inbox or self._notes else timeout)
-        self._asleep = False
-        for fd, event in events:
-            does = self._does.get(fd)
-            if does is not None:  # not closed by one of the events before
-                does(event)
-        self._look_at_clocks()
-
-    def _pause(self) -> float | None:
-        """Return how long nothing needs to be done, if nothing happens; None is for ever."""
-        now = monotonic()
-        times = [member.since + PATIENCE for member in self._members if member.is_ahead]
-        times += [member.hung_up + GRACE for member in self._members if member.hung_up]
-        if self._is_short_handed():
-            times.append(self._try_again)
-        return max(0.0, min(times) - now) if times else None
-
-    def _look_at_clocks(self) -> None:
-        now = monotonic()
-        for member in self._members:
-            if member.is_ahead and now >= member.since + PATIENCE:
-                member.since = now
-                self._take_back(member, 1)
-            elif member.hung_up and now >= member.hung_up + GRACE:
-                member.kill(Status.CRASHED, "it closed its connection to the pool")
-
-    def _watch(self, fd: int, does: Callable[[int], None]) -> None:
-        self._poll.register(fd, select.EPOLLIN)
-        self._does[fd] = does
-
-    def _forget(self, fd: int) -> None:
-        if self._does.pop(fd, None):
-            self._poll.unregister(fd)
-
-    def _give_up(self, error: Exception) -> None:
-        if self._broken:
-            raise error
-        self._broken = f"a bug in pexen: {failure_of(error)}"
-        self._news.append(Broken("process", self._broken))
-        for member in self._members:
-            member.kill(Status.ERROR, self._broken)
-
-    # -- handing out --------------------------------------------------------------------------------------------------
-
-    def _dispatch(self) -> None:
-        """Start workers and hand out attempts as far as there are any."""
-        self._take_in()
-        if self._broken:
-            self._refuse()
-        elif self._is_short_handed() and monotonic() >= self._try_again:
-            self._hire()
-        self._take_from_slow_starters()
-        if self._queue:
-            self._hand_out()
-
-    def _take_in(self) -> None:
-        while self._inbox:
-            self._queue.append(self._inbox.popleft())
-
-    def _hand_out(self) -> None:
-        """Give each attempt to the worker with the fewest; among equals to one that is ready."""
-        queue = self._queue
-        limit = 1 if self._is_short_handed() else 1 + self.ahead
-        loads = [
-            (len(member.outstanding), not member.ready, number, member)
-            for number, member in enumerate(self._members)
-            if member.is_open and len(member.outstanding) < limit
-        ]
-        heapq.heapify(loads)
-        given = set()
-        while queue and loads:
-            load, starting, number, member = loads[0]
-            given.add(member)
-            load += self._give(member, queue.popleft())
-            if load < limit:
-                heapq.heapreplace(loads, (load, starting, number, member))
-            else:
-                heapq.heappop(loads)
-        for member in given:
-            self._flush(member)
-
-    def _is_short_handed(self) -> bool:
-        """Tell whether there is work for one more worker."""
-        if self._broken:
-            return False
-        staying = [member for member in self._members if not member.leaving and not member.verdict]
-        wanted = len(self._queue) + sum(len(member.outstanding) for member in staying)
-        return len(staying) < min(self._workers, wanted)
-
-    def _give(self, member: Member, attempt: Attempt) -> int:
-        """Return how many attempts the worker has more: 0 when this one cannot be sent."""
-        try:
-            frames = self._shipper.frames(attempt, member)
-        except Exception as error:
-            self._news.append(
-                _unshipped(attempt, error if isinstance(error, CannotShip) else CannotShip("the attempt", error))
-            )
-            return 0
-        member.give(attempt, frames)
-        return 1
-
-    def _flush(self, member: Member) -> None:
-        """Send what the socket takes, the rest when it takes more."""
-        more = member.flush()
-        if more != member.is_waiting and member.sock.fileno() in self._does:
-            member.is_waiting = more
-            self._poll.modify(member.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if more else 0))
-
-    def _take_back(self, member: Member, keep: int) -> None:
-        """Put what has not begun there, but for the first ``keep``, back to the front of the queue."""
-        self._queue.extendleft(reversed(member.take_back(keep)))
-        self._flush(member)
-
-    def _take_from_slow_starters(self) -> None:
-        """Let idle workers have what was meant for those that are not up yet."""
-        if self._queue or all(member.ready for member in self._members):
-            return
-        if any(member.ready and member.is_open and not member.outstanding for member in self._members):
-            for member in self._members:
-                if not member.ready and member.is_open and member.outstanding:
-                    self._take_back(member, 0)
-
-    def cancel(self, attempt: Attempt, *, force: bool) -> None:
-        """End the attempt if it has not begun; else ask it to end, or end it."""
-        self._take_in()
-        for member in self._members:
-            if attempt in member.outstanding:
-                # Nothing may begin there meanwhile: a signal must not meet the next attempt.
-                self._take_back(member, 0)
-                if attempt not in self._queue and force:
-                    member.kill(Status.CANCELLED, "killed on request")
-                elif attempt not in self._queue:
-                    member.signal(signal.SIGTERM)
-        if attempt in self._queue:
-            self._queue.remove(attempt)
-            self._news.append(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
-
-    # -- hearing from workers -----------------------------------------------------------------------------------------
-
-    def _heard(self, member: Member, event: int) -> None:
-        if event & select.EPOLLOUT:
-            self._flush(member)
-        self._read(member)
-
-    def _read(self, member: Member) -> bool:
-        """Take in what has arrived; return whether anything had."""
-        frames = member.receive()
-        if frames is None:
-            return False
-        try:
-            for kind, number, payload in frames:
-                self._understand(member, kind, number, payload)
-            damaged = member.reader.damaged
-        except ValueError:
-            damaged = member.reader.damaged = True
-        if damaged:
-            member.kill(Status.CRASHED, "protocol damaged: something else was written to the connection of its worker")
-        if damaged or member.hung_up:
-            self._forget(member.sock.fileno())
-            return False
-        return True
-
-    def _understand(self, member: Member, kind: int, number: int, payload: wire.Bytes) -> None:
-        """Do what one frame says; raises ValueError when it cannot be from a worker of ours."""
-        if kind == wire.RESULT:
-            self._finished(member, number, payload)
-        elif kind == wire.REPORT:
-            report = answer.report(payload)
-            if member.outstanding and member.outstanding[0].id == number:
-                self._news.append(Reported(member.outstanding[0], report))
-        elif kind == wire.HELLO:
-            member.come_up()
-            self._failures, self._try_again = 0, 0.0
-        elif kind == wire.LEFT:
-            self._left(member, number)
-        elif kind == wire.DRAINED:
-            member.recalled = False
-        else:
-            raise ValueError(f"unknown kind {kind}")
-
-    def _left(self, member: Member, number: int) -> None:
-        """Queue an attempt again that had lost its token without being taken back: somebody else has read it."""
-        for attempt in member.outstanding:
-            if attempt.id == number:
-                member.outstanding.remove(attempt)
-                self._queue.appendleft(attempt)
-                return
-
-    def _finished(self, member: Member, number: int, payload: wire.Bytes) -> None:
-        outstanding = member.outstanding
-        if not outstanding or outstanding[0].id != number:
-            raise ValueError(f"attempt {number} is not here")
-        outcome, member.leaving = answer.ending(outstanding[0], payload, self._output)
-        outstanding.popleft()
-        member.last = number
-        member.since = outcome.started + outcome.duration
-        if outstanding:
-            outstanding[0].started = member.since
-        self._news.append(outcome)
-        if self._adapts:
-            self._adapt(outcome.duration)
-
-    def _adapt(self, duration: float) -> None:
-        """Follow how long attempts take: a tenth of the way each time, so that one odd task does not decide."""
-        self._typical += (duration - self._typical) * 0.1 if self._typical >= 0 else duration + 1
-        typical = self._typical
-        self.ahead = (
-            0 if typical >= LONG else MOST_AHEAD if typical * MOST_AHEAD <= WORK_AHEAD else int(WORK_AHEAD / typical)
-        )
-
-    # -- starting and ending workers ----------------------------------------------------------------------------------
-
-    def _hire(self) -> None:
-        try:
-            member = Member(self._starter, self._shipper.generation)
-            try:
-                self._watch(member.sock.fileno(), partial(self._heard, member))
-                self._watch(member.process.pidfd, partial(self._died, member))
-            except OSError:
-                self._forget(member.sock.fileno())
-                member.kill(Status.CRASHED, "")
-                member.bury()
-                raise
-        except OSError as error:
-            self._did_not_start(f"{error.strerror or error}")
-        else:
-            self._members.append(member)
-
-    def _did_not_start(self, reason: str) -> None:
-        self._failures += 1
-        self._try_again = monotonic() + min(FIRST_PAUSE * 2 ** (self._failures - 1), LONGEST_PAUSE)
-        if self._failures >= TRIES and not any(member.ready for member in self._members):
-            self._broken = f"cannot start a worker: {reason}"
-            self._news.append(Broken("process", self._broken))
-            self._refuse()
-
-    def _refuse(self) -> None:
-        """End what is queued in a broken pool."""
-        while self._queue:
-            self._news.append(Outcome(self._queue.popleft(), Status.ERROR, reason=self._broken))
-
-    def _died(self, member: Member, event: int) -> None:
-        """Bury a worker: what had arrived counts, what had begun has crashed, the rest is somebody else's."""
-        for _ in range(_LAST_READS):
-            if not self._read(member):
-                break
-        waiting = member.take_back(0)
-        running = member.outstanding.popleft() if member.outstanding else self._suspect(member, waiting)
-        waiting = [*member.outstanding, *waiting]  # whose tokens somebody has read: only the first can have begun
-        self._forget(member.sock.fileno())
-        self._forget(member.process.pidfd)
-        words = "" if member.ready else member.last_words()
-        told = member.bury()
-        self._members.remove(member)
-        if running is not None:
-            self._news.append(self._ended_with(member, running, told))
-        answer.output_left(self._output, member.last)
-        if self._closing:
-            self._news += map(Returned, waiting)
-            return
-        self._queue.extendleft(reversed(waiting))
-        if not member.ready and not member.verdict:
-            self._did_not_start(f"it ended before it was ready, {told}" + (f": {words}" if words else ""))
-
-    def _suspect(self, member: Member, waiting: list[Attempt]) -> Attempt | None:
-        """Return the attempt to charge for a death though its token is there."""
-        if not waiting or not member.ready:
-            return None
-        seen = self._suspected[waiting[0].id] = self._suspected.get(waiting[0].id, 0) + 1
-        if seen <= SUSPICIONS and not member.reader.damaged:
-            return None
-        return waiting.pop(0)
-
-    def _ended_with(self, member: Member, attempt: Attempt, told: str) -> Outcome:
-        status, reason = member.verdict or (Status.CRASHED, told)
-        self._suspected.pop(attempt.id, None)
-        duration = monotonic() - attempt.started
-        output = answer.output_left(self._output, attempt.id)
-        return Outcome(attempt, status, None, attempt.started, duration, reason=reason, output=output)
-
-    def _end(self) -> None:
-        """Close: end everything, post what became of it, and have the thread return."""
-        if self._ended or self._closing:
-            return
-        self._closing = True
-        for member in list(self._members):
-            self._news += map(Returned, member.take_back(0))
-            while self._read(member):
-                pass
-            if member.outstanding or not member.ready:
-                member.kill(Status.CANCELLED, "the pool was closed")
-            else:
-                member.hang_up()
-        self._wait_for_deaths()
-        self._starter.close()
-        while self._inbox or self._queue or self._news:
-            self._take_in()
-            self._news += map(Returned, self._queue)
-            self._queue.clear()
-            self._post()
-        self._ended = True
-
-    def _wait_for_deaths(self) -> None:
-        deadline = monotonic() + GRACE
-        while self._members:
-            if monotonic() >= deadline:
-                for member in self._members:
-                    member.kill(Status.CANCELLED, "the pool was closed")
-            self._wait(GRACE)
-
-
-class _Bell:
-    """Wakes the pool's thread. Closed with the last reference, since another thread may be about to ring it."""
-
-    def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def ring(self) -> None:
-        os.eventfd_write(self.fd, 1)
-
-    def hush(self, event: int) -> None:
-        os.eventfd_read(self.fd)
-
-    def __del__(self) -> None:
-        os.close(self.fd)
-
-
-_LAST_READS = 64
-"""More than a socket holds: a child that has kept the socket of a dead worker must not be listened to for ever."""
-
-
-def _unshipped(attempt: Attempt, problem: CannotShip) -> Outcome:
-    error = problem.error
-    failure = failure_of(error)
-    message = f"{problem.what} cannot be pickled: {type(error).__name__}: {told(error)}"
-    return Outcome(attempt, Status.ERROR, failure=Failure("pickle.PicklingError", message, failure.traceback))

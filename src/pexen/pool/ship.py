@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pexen.model.call import PLAIN, SHARED, Kind
 from pexen.model.modules import TREE_MODULES
-from pexen.model.result import Pickled
+from pexen.model.result import Failure, Pickled
 from pexen.pool import wire
+from pexen.pool.base import failure_of
 from pexen.pool.worker import Opaque, Shared
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ class CannotShip(Exception):
     def __init__(self, what: str, error: BaseException) -> None:
         super().__init__(what)
         self.what, self.error = what, error
+
+    def failure(self) -> Failure:
+        """Return it as the failure of the attempt."""
+        found = failure_of(self.error)
+        message = f"{self.what} cannot be pickled: {type(self.error).__name__}: {found.message}"
+        return Failure("pickle.PicklingError", message, found.traceback)
 
 
 class Shipper:

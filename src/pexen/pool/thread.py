@@ -17,8 +17,9 @@ from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from pexen.model.cpus import usable_cpus
 from pexen.model.event import Returned
-from pexen.pool.base import Survivors, execute, usable_cpus
+from pexen.pool.base import Survivors, execute
 
 if TYPE_CHECKING:
     from pexen.model.attempt import Attempt

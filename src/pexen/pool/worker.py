@@ -254,6 +254,7 @@ class Worker:
         return function
 
     def _run(self, id_: int, payload: wire.Bytes) -> None:
+        self.cancelled = False  # before the token, behind which a new request may come at once
         try:
             os.eventfd_read(self._gate)
         except BlockingIOError:  # taken back
@@ -261,7 +262,6 @@ class Worker:
             return
         if self._capture:
             self._capture.begin(id_)
-        self.cancelled = False
         held = Held(self, id_, payload)
         Surroundings().run(held.execute)
         duration = monotonic() - held.started
