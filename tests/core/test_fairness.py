@@ -229,6 +229,22 @@ def test_a_barrier_in_another_pool_is_found_wherever_it_stands_in_the_queue():
     assert len(hand.starts("other")) == 5
 
 
+def test_a_barrier_gets_what_was_offered_to_another_just_before():
+    """It waits for a lock that is free, but on offer to one that may not start before it any more."""
+    hand = Hand(make("hold", claims="x"), make("all", alone=True, claims="x"), pools=("default", "other"))
+    assert hand.starts() == ["hold"]
+    hand.add(*(make(f"t{number}", pool="other") for number in range(OVERTAKES)), make("heavy", claims="x", estimate=9))
+    others = [hand.start("other") for _ in range(OVERTAKES - 1)]
+    assert hand.start() is None
+    hand.finish("hold")
+    others.append(hand.start("other"))
+    assert (hand.start(), hand.start("other")) == (None, None)
+    hand.finish(*others)
+    assert hand.start() == "all"
+    hand.finish("all")
+    assert hand.start() == "heavy"
+
+
 def test_a_barrier_that_is_not_the_first_of_its_queue_is_found():
     """All want the same; the others are heavier, but the barrier has waited longest."""
     hand = Hand(make("hold", claims="x"), make("waiting", claims="x"))

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import operator
+from unittest.mock import Mock
 
 import pytest
 
@@ -274,3 +275,28 @@ def test_where_a_callable_is_defined():
     assert where_defined(Constructed) == f"{HERE}:{line}"
     assert where_defined(Callable()) == f"{HERE}:{Callable.__call__.__code__.co_firstlineno}"
     assert where_defined(print) == "builtin_function_or_method"
+
+
+def test_two_requirements_for_one_parameter_are_an_error_unless_one_names_it():
+    with pytest.raises(DefinitionError, match="'db' would receive several values") as caught:
+        call_of(Task(lambda db: db, "t", requires=["/a/db", "/b/db"]))
+    assert "/a/db" in str(caught.value)
+    assert call_of(Task(lambda: 1, "t", requires=["/a/db", "/b/db"])) is PLAIN
+    assert call(Task(lambda db: db, "t", requires=["/a/db", "/a/db"]), 1, 1) == 1
+    assert call(Task(lambda db: db, "t", requires=["db", *Task(print, requires={"db": "x"}).requires]), 1, 2) == 2
+
+
+def test_only_a_partial_stands_for_its_func():
+    """A mock has any attribute one asks for, and so may any other object."""
+
+    class Wrapper:
+        def __init__(self, func):
+            self.func = func
+
+        def __call__(self):
+            return list(self.func())
+
+    assert kind_of(Wrapper(generator)) is Kind.FUNCTION
+    assert call(Task(Wrapper(generator), "t")) == [1]
+    assert call_of(Task(Mock(), "t")).kind is Kind.FUNCTION
+    assert (Task(Mock()).name, Task(Wrapper(generator)).name) == ("Mock", "Wrapper")

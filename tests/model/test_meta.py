@@ -211,3 +211,17 @@ def test_inheriting_changes_neither_side(outer, inner):
 def test_requirements_that_make_no_sense(make):
     with pytest.raises(DefinitionError):
         make()
+
+
+def test_a_number_too_large_for_a_clock_is_no_duration():
+    with pytest.raises(DefinitionError, match="must be a duration"):
+        Task(print, "t", timeout=10**400)
+
+
+def test_names_that_read_alike_have_an_order():
+    """Whatever order a set has: hash seeds must not decide which lock is looked at first."""
+    assert Task(print, "t", claims={("a", 1), ("a", "1")}).claims == (("a", 1), ("a", "1"))
+
+
+def test_a_name_provided_twice_is_provided_once():
+    assert Task(print, "t", provides=["n", "n", ("k", 1), ("k", 1)]).provides == ("n", ("k", 1))

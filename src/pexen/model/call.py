@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -111,7 +112,7 @@ def where_defined(what: Callable[..., Any]) -> str:
     if told is not None:
         return str(what.pexen_where)  # type: ignore[attr-defined]
     inner: Any = inspect.unwrap(what)
-    while not hasattr(inner, "__code__") and hasattr(inner, "func"):
+    while isinstance(inner, partial):
         inner = inspect.unwrap(inner.func)
     if not hasattr(inner, "__code__"):
         inner = getattr(type(inner), "__call__", inner) if not isinstance(inner, type) else inner.__init__  # type: ignore[misc]
@@ -124,7 +125,7 @@ def kind_of(what: Callable[..., Any]) -> Kind:
     if hasattr(type(what), "pexen_kind"):
         return Kind(what.pexen_kind)  # type: ignore[attr-defined]
     inner: Any = what
-    while hasattr(inner, "func") and not hasattr(inner, "__code__"):
+    while isinstance(inner, partial):  # not whatever has an attribute ``func``: a mock has all there are
         inner = inner.func
     if not hasattr(inner, "__code__") and not isinstance(inner, type):
         inner = getattr(type(inner), "__call__", inner) if not inspect.ismethod(inner) else inner
@@ -144,7 +145,9 @@ def _constant(kind: Kind, task: Task) -> Call:
 
 
 def _fill(task: Task, kind: Kind, parameters: list[inspect.Parameter]) -> Call:
-    values = {parameter_of(item): index for index, item in enumerate(task.requires)}
+    values: dict[str | None, list[int]] = {}
+    for index, item in enumerate(task.requires):
+        values.setdefault(parameter_of(item), []).append(index)
     args, kwargs = list(task.args), dict(task.kwargs)
     positional: list[Source] = []
     keyword: list[tuple[str, Source]] = []
@@ -179,7 +182,7 @@ def _fill(task: Task, kind: Kind, parameters: list[inspect.Parameter]) -> Call:
 
 
 def _source(
-    task: Task, parameter: inspect.Parameter, values: dict[str | None, int], kwargs: dict[str, Any]
+    task: Task, parameter: inspect.Parameter, values: dict[str | None, list[int]], kwargs: dict[str, Any]
 ) -> Source | None:
     """Return where one parameter's value comes from; None leaves it to its default."""
     if parameter.name in kwargs and parameter.kind is not parameter.POSITIONAL_ONLY:
@@ -187,7 +190,7 @@ def _source(
     if parameter.name == "shared":
         return Source(SHARED)
     if parameter.name in values:
-        return Source(values[parameter.name])
+        return Source(_only(task, parameter.name, values[parameter.name]))
     if parameter.default is not parameter.empty:
         return None
     raise DefinitionError(
@@ -195,6 +198,19 @@ def _source(
         facts=_facts(task),
         hint=f"require something named {parameter.name!r}, or give it in kwargs, or give it a default",
     )
+
+
+def _only(task: Task, parameter: str, found: list[int]) -> int:
+    """Return the one requirement among those for a parameter: the one that names it, else there must not be two."""
+    named = [index for index in found if isinstance(task.requires[index], Named)] or found
+    first = task.requires[named[0]]
+    if any(task.requires[index] is not first and task.requires[index] != first for index in named):
+        raise DefinitionError(
+            f"{task.name}: the parameter {parameter!r} would receive several values",
+            facts=[("requires", str(task.requires[index])) for index in named] + _facts(task),
+            hint="name the parameters: requires={'one': …, 'other': …}",
+        )
+    return named[0]
 
 
 def _facts(task: Task) -> list[tuple[str, str]]:

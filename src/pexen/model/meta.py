@@ -9,6 +9,7 @@ order of everything later is the same under any hash seed.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Self, TypeVar, overload
@@ -197,7 +198,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 
 def duration(key: str, value: Any) -> float:
     """Accept seconds or a string such as ``"1h30m"``; return seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
         return float(value)
     if isinstance(value, str):
         parts = _DURATION.findall(value)
@@ -374,7 +375,7 @@ def _order(item: Any) -> tuple[int, str]:
     if isinstance(item, str):
         return (0, item)
     if isinstance(item, tuple):
-        return (1, "\0".join(map(str, item)))
+        return (1, "\0".join(f"{part}\0{type(part).__name__}" for part in item))
     if isinstance(item, TreeLock):
         return (2, str(item))
     if isinstance(item, AnyOf):

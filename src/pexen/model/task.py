@@ -9,6 +9,7 @@ graph uses are stored for each task; the other metadata is one sparse mapping, s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -153,7 +154,7 @@ def default_name(what: Callable[..., Any] | Command) -> str:
     if isinstance(what, Command):
         return what.name
     inner = what
-    while not hasattr(inner, "__name__") and hasattr(inner, "func"):
+    while isinstance(inner, partial):
         inner = inner.func
     found = getattr(inner, "__name__", None) or type(inner).__name__
     return last_of(str(found)).replace("<", "").replace(">", "").lstrip(".") or "task"

@@ -67,6 +67,7 @@ class Decider:
         maxfail: int | None,
         backlog: int,
         kept: bool,
+        consumed: bool,
         sleepers: Sleepers,
     ) -> None:
         self._planner = planner
@@ -88,7 +89,7 @@ class Decider:
         self.flying: dict[int, Attempt] = {}
         self.fresh: deque[Result] = deque()
         self.fallen: list[Fallen] = []
-        self.consumed = False
+        self.consumed = consumed
         self.stalled = False
         self.stopping = False
         self.ending = False

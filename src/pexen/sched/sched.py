@@ -111,7 +111,7 @@ class Sched:
         Tasks may be added from the loop. Leaving the loop early cancels what has not started, ends what runs, and keeps
         all results readable in `results`. A later `run` runs what was added since.
         """
-        run = self._begin(kept=True)
+        run = self._begin(kept=True, consumed=True)
         try:
             yield from run
         finally:
@@ -119,7 +119,7 @@ class Sched:
 
     def open(self) -> Run:
         """Run, driven by the caller: from one thread `Run.take` until that returns None, then `Run.close`."""
-        return self._begin(kept=True)
+        return self._begin(kept=True, consumed=True)
 
     def start(self) -> Run:
         """Run in the background; iterate over the `Run`, or wait for it."""
@@ -182,7 +182,7 @@ class Sched:
             raise DefinitionError(f"there is no task {path!r} in this run")
         return task
 
-    def _begin(self, *, kept: bool) -> Run:
+    def _begin(self, *, kept: bool, consumed: bool = False) -> Run:
         with self._lock:
             if self._run is not None:
                 raise PoolError("this Sched is already running", hint="one run at a time; add() works while it runs")
@@ -193,6 +193,7 @@ class Sched:
                 self._results,
                 early=early,
                 kept=kept,
+                consumed=consumed,
                 shared=self._shared,
                 poison=self._poison,
                 maxfail=self._maxfail,
