@@ -168,7 +168,9 @@ def test_who_writes_the_runners_input_is_told_that_nobody_reads(stage: Stage) ->
     assert stage.line() == "closed"
     assert process.stdin is not None
     with pytest.raises(BrokenPipeError):
-        os.write(process.stdin.fileno(), b"x")
+        for _ in range(50_000):  # until the guardian has let go as well; far less than the pipe holds
+            os.write(process.stdin.fileno(), b"x")
+    process.stdin.close()
     process.terminate()
 
 
@@ -386,10 +388,10 @@ say("ended", os.waitstatus_to_exitcode(status))
 
 
 @pytest.fixture
-def keyboard(stage: Stage) -> Iterator[int]:
-    """A terminal with a shell on it that runs `LISTEN`; yields what to type into."""
+def keyboard(stage: Stage, request: pytest.FixtureRequest) -> Iterator[int]:
+    """A terminal with a shell on it that runs `LISTEN`, behind what the test gives; yields what to type into."""
     master, slave = pty.openpty()
-    code = SHELL.format(fd=stage.write, argv=stage.argv(LISTEN))
+    code = SHELL.format(fd=stage.write, argv=stage.argv(getattr(request, "param", "") + LISTEN))
     shell = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=slave,
@@ -420,6 +422,30 @@ def test_keys_reach_the_runner_once(stage: Stage, keyboard: int, key: bytes, num
         assert stage.line() == str(number)
     os.write(keyboard, b"\x1a")
     assert stage.line() == "stopped 20"
+
+
+@pytest.mark.parametrize("keyboard", ["signal.set_wakeup_fd(-1)"], indirect=True)
+def test_keys_reach_a_runner_once_that_is_not_heard(stage: Stage, keyboard: int) -> None:
+    os.write(keyboard, b"\x03")
+    assert stage.line() == "2"
+    assert stage.line(QUIET) == ""
+
+
+def test_a_closed_terminal_reaches_the_runner_of_a_guardian_that_leads_the_session(stage: Stage) -> None:
+    master, slave = pty.openpty()
+    body = "import fcntl, termios\nsay('ready', os.getppid(), os.getsid(0))\n" + LISTEN.replace(
+        "say(number)", "say(number) or os._exit(4)"
+    )
+    argv = stage.argv(body)
+    argv[2] = argv[2].replace("if __name__", "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\nif __name__")
+    process = subprocess.Popen(argv, stdin=slave, pass_fds=[stage.write], start_new_session=True)
+    stage.processes.append(process)
+    os.close(slave)
+    assert stage.line() == f"ready {process.pid} {process.pid}"
+    assert stage.line() == "ready"
+    os.close(master)
+    assert stage.line() == "1"
+    assert process.wait(BOUND) == 4
 
 
 def test_ctrl_z_and_fg(stage: Stage, keyboard: int) -> None:

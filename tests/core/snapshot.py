@@ -27,7 +27,6 @@ def snapshot(planner: Planner) -> dict[str, Any]:
         "after": [(node.path, told(found)) for node, found in graph.after.items()],
         "followers": [(node.path, told(found)) for node, found in graph.followers.items()],
         "dormant": told(graph.dormant),
-        "cleanups": told(graph.cleanups),
         "junctions": len(graph._junctions),
         "numbers": {base: number for base, number in graph._numbers.items() if number > 1},
         "counts": (graph.count, planner.unfinished, planner.running, planner._holds, planner._draining),

@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from pexen import Task, all_of, any_of, task
+from pexen.core.node import TRANSITIONS, Node, State
 from pexen.core.planner import Planner
 from pexen.errors import DefinitionError, InternalError
 from tests.core.hand import Hand, make, nothing
@@ -74,6 +75,46 @@ def test_every_step_that_is_not_in_the_table_raises_and_changes_nothing():
         with pytest.raises(InternalError):
             verb(hand.task("b"))
     assert hand.is_over()
+
+
+def test_the_table_of_transitions_is_exactly_what_happens(monkeypatch):
+    """Nothing that is not in it, and all that is."""
+    slot, seen = Node.state, {state: set() for state in State}
+
+    class Watched:
+        def __get__(self, node, owner):
+            return slot.__get__(node, owner)
+
+        def __set__(self, node, state):
+            try:
+                before = slot.__get__(node)
+            except AttributeError:
+                assert state is State.BLOCKED, "where a life begins"
+            else:
+                assert state in TRANSITIONS[before], f"{node.path}: {before} to {state}"
+                seen[before].add(state)
+            slot.__set__(node, state)
+
+    monkeypatch.setattr(Node, "state", Watched())
+    hand = Hand(
+        make("a", claims="x"), make("b", requires="/a"), make("c", uses="x"), make("d", requires="/b"), make("e"), make("f"),
+        make("g", after="/e"), make("h", requires="/e"),
+    )  # fmt: skip
+    assert hand.starts() == ["a", "e", "f"]
+    hand.requeue("f")
+    hand.provide("e")
+    assert hand.starts() == ["f", "h"]
+    hand.provide("f")
+    hand.finish("f")
+    hand.poison("a")
+    hand.fail("a", "e")
+    hand.cancel("g")
+    hand.drain()
+    hand.finish("h")
+    hand.add(make("i", after="/h", cleanup=True), make("j", lazy=True))
+    assert hand.run() == ["i"]
+    assert hand.is_over()
+    assert seen == TRANSITIONS
 
 
 def test_cancelling_what_runs_or_has_ended_does_nothing():
@@ -621,10 +662,7 @@ def test_explain_names_requirement_lock_holder_resource_pool():
         make("e", resources={"cpu": 2}), make("f", after="/c"), make("ready", priority=5), make("lazy", lazy=True),
         resources={"cpu": 4},
     )  # fmt: skip
-    for _ in range(2):
-        hand.start()
-    while hand.state("e") == "ready" and "waits for" not in hand.why("e"):
-        assert hand.start() == "ready"
+    assert hand.starts() == ["a", "d", "ready"]
     assert "lock 'x', held by a" in hand.why("b")
     assert "requires '/a': a (running)" in hand.why("c")
     assert "requires '/b': b (ready)" in hand.why("c")

@@ -55,8 +55,10 @@ _PASSED_ON = frozenset({
 _HARMLESS = frozenset({_signal.SIGCONT})
 """To be passed on without asking: more of them do nothing more."""
 _BLOCKED = {*_PASSED_ON, _signal.SIGCHLD, _signal.SIGIO, _signal.SIGWINCH, _signal.SIGALRM, _signal.SIGPIPE}
+_KEYS = frozenset({_signal.SIGINT, _signal.SIGQUIT})
+"""What keys of a terminal mean: then the whole group gets it. Its hangup concerns the leader of the session alone."""
 _SI_KERNEL = 0x80
-"""How a terminal's signals are marked. They reach the whole group."""
+"""How signals that nobody has sent are marked, such as a terminal's."""
 
 
 def guarded(main: Callable[[], int]) -> int:
@@ -151,7 +153,7 @@ class _Guardian:
                     self._reap()
                 elif told.si_signo == _signal.SIGIO:
                     self._listen()
-                elif told.si_signo in _PASSED_ON and told.si_code != _SI_KERNEL:
+                elif told.si_signo in _PASSED_ON and not (told.si_signo in _KEYS and told.si_code == _SI_KERNEL):
                     self._pass_on(told.si_signo)
             self._end_the_rest()
             status = self._end_alike(self._end)

@@ -49,7 +49,6 @@ class Graph:
         self.locks: dict[Name | tuple[str, TreeLock], Lock] = {}
         self.followers: dict[Node, list[Node]] = {}
         self.after: dict[Node, tuple[Node, ...]] = {}
-        self.cleanups: list[Node] = []
         self.dormant: dict[Node, None] = {}
         self._needs: dict[Any, Needs] = {}
         self._junctions: dict[Any, Junction] = {}
@@ -487,7 +486,6 @@ class Batch:
                     graph.followers.setdefault(provider, []).append(node)
         graph.after.update(self._after)
         graph.dormant.update(dict.fromkeys(self.dormant))
-        graph.cleanups += [node for node in self.nodes if node.task.meta and node.task.cleanup]
 
     def undo(self) -> None:
         """Forget everything the batch has entered."""

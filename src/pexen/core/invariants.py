@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pexen.core.locks import Resource, Thing
-from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State
+from pexen.core.node import FINAL, Junction, Node, State
 from pexen.errors import InternalError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check(planner: Planner) -> None:
         _check_junction(junction)
     queued = {id(entry[3]) for queue in planner._queues.values() for entry in queue.entries()}
     for node in nodes:
-        _check_place(node, id(node) in queued)
+        _check_place(node, id(node) in queued or node in planner._unfreed)
     for thing in planner._things():
         _check_thing(thing, nodes)
     barrier = planner._barrier
@@ -104,7 +104,7 @@ def _check_place(node: Node, is_queued: bool) -> None:
 
 def _check_thing(thing: Thing, nodes: list[Node]) -> None:
     for holder in thing.holders:
-        _sure(holder.state not in UNSTARTED, f"{thing.name} is held by {holder}")
+        _sure(holder.state is not State.BLOCKED, f"{thing.name} is held by {holder}")
     parked = [node for node in nodes if thing.is_parked(node)]
     _sure(thing.parked == len(parked), f"{thing.name}: {thing.parked} parked, found {len(parked)}")
     if isinstance(thing, Resource):

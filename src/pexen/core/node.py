@@ -6,8 +6,11 @@ changes nothing.
     BLOCKED ──▶ READY ──▶ RUNNING ──▶ UP ──▶ (DONE | FAILED)      a requirement met, next, provide, finish
        │         │ ▲         │
        │         │ └─────────┤                                    requeue: a retry, or a prefetched attempt came back
-       │         │           └──▶ (DONE | FAILED | CANCELLED)     finish
+       │         │           └──▶ (DONE | FAILED)                 finish
        └─────────┴──▶ (SKIPPED | CANCELLED)                       a culprit, poison, cancel, drain
+
+DONE means that what requires the task may run, FAILED that it may not: a task that has started and then says that it is
+to be skipped, or is cancelled, is FAILED here, and the run knows the word for it.
 
 A ready task that was refused a lock is still READY: it is *parked*, in the queue of the first thing it lacks instead of
 the ready queue.
@@ -42,8 +45,8 @@ class State(Enum):
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.BLOCKED: frozenset({State.READY, State.SKIPPED, State.CANCELLED}),
     State.READY: frozenset({State.RUNNING, State.SKIPPED, State.CANCELLED}),
-    State.RUNNING: frozenset({State.UP, State.READY, State.DONE, State.FAILED, State.SKIPPED, State.CANCELLED}),
-    State.UP: frozenset({State.DONE, State.FAILED, State.CANCELLED}),
+    State.RUNNING: frozenset({State.UP, State.READY, State.DONE, State.FAILED}),
+    State.UP: frozenset({State.DONE, State.FAILED}),
     State.DONE: frozenset(),
     State.FAILED: frozenset(),
     State.SKIPPED: frozenset(),

@@ -190,25 +190,33 @@ class Planner:
         return self.take_fallen() if self.fallen else ()
 
     def free(self, task: Task) -> None:
-        """Note that the process tree of a task that has ended is proven gone: release what it held."""
+        """Note that the process tree of an attempt that has ended is proven gone: release what it held."""
         node = self._nodes[task.path]  # type: ignore[index]
-        if node.needs is not None and node.state in FINAL:
+        if node.state in FINAL:
             self._release(node)
+        elif node.state is READY and node in self._unfreed:
+            self._release(node)
+            node.queue.push(node.key())
 
-    def requeue(self, task: Task) -> None:
-        """Put a running task back to ready, for another attempt; what it held is released."""
+    def requeue(self, task: Task, *, free: bool = True) -> None:
+        """Put a running task back to ready, for another attempt; what it held is released.
+
+        With ``free=False`` processes of the last attempt may still live: it keeps all it holds, and starts again only
+        after the verb `free`.
+        """
         node = self._expect(task, RUNNING, "requeue")
         self.running -= 1
         node.state = READY
         if node.needs is None:
+            free = True
             self._world.running -= 1
             if self._world.parked:
                 self._world.offer()
-        else:
+        elif free:
             self._release(node)
         if self._draining and not (self._spares_cleanups and node.task.cleanup):
             self._cancel([node], "the run is ending")
-        else:
+        elif free:
             node.queue.push(node.key())
 
     def hold(self) -> None:
@@ -643,6 +651,8 @@ class Planner:
             for provider in self._graph.after.get(node, ()):
                 if provider.state not in FINAL:
                     yield f"runs after {provider.path} ({provider.state.name.lower()})"
+        elif node.state is READY and node in self._unfreed:
+            yield "the processes of its last attempt are not gone yet"
         elif node.state is READY:
             yield from self._lacks(node)
 

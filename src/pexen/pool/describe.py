@@ -6,7 +6,7 @@ not survive that is said: as an error for a value, as text alone for an exceptio
 
 from __future__ import annotations
 
-from pexen.pool import wire, worker
+from pexen.pool import wire
 
 TYPE_CHECKING = False  # see pexen.pool.wire
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 """Types whose pickles surely load again."""
-_OURS = frozenset({__file__, wire.__file__, worker.__file__})
 
 
 class _Uncarried(Exception):
@@ -67,10 +66,6 @@ def _failed(held: Held, error: BaseException) -> tuple[int, list[tuple[int, byte
     """Return flags and parts for what the task has raised."""
     from pexen.pool.base import outcome_of
 
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in _OURS:
-        trace = trace.tb_next
-    BaseException.with_traceback(error, trace)
     outcome = outcome_of(held, error)  # type: ignore[arg-type] # it asks no more of the attempt than to be there
     said = {wire.STATUS: str(outcome.status), wire.REASON: outcome.reason or held.reason}
     parts = []

@@ -61,9 +61,9 @@ def frame(kind: int, id: int, payload: bytes = b"", tail: bytes = b"") -> bytes:
     if length > LONGEST:
         raise ValueError(f"{length} bytes are more than a frame can carry")
     check = crc32(payload, (id ^ id >> 32) & _LOW ^ kind)
-    if tail:
-        check = crc32(tail, check)
-    return b"".join((HEAD.pack(length, length ^ _MASK, check, id, kind), payload, tail))
+    if not tail:
+        return HEAD.pack(length, length ^ _MASK, check, id, kind) + payload
+    return b"".join((HEAD.pack(length, length ^ _MASK, crc32(tail, check), id, kind), payload, tail))
 
 
 class Reader:

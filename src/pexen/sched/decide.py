@@ -182,6 +182,7 @@ class Decider:
         if planner.fallen:
             self.fallen += planner.take_fallen()
             self._record_fallen()
+            attempts += self._fill()  # what fell may have let a task start in a pool that was asked before
         return attempts
 
     # -- everything else ------------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ class Decider:
             )
             self._is_odd = True
             self._earlier[path] = (*self._earlier.get(path, ()), ended)
-            planner.requeue(task)
+            planner.requeue(task, free=outcome.freed)
             return
         shared = attempt.shared if outcome.shared is None else (outcome.shared,)
         self._is_odd = self._is_odd or outcome.shared is not None
