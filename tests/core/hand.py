@@ -77,8 +77,8 @@ class Hand:
         self.planner.free(self.task(path))
         self.planner.check()
 
-    def requeue(self, path: str) -> None:
-        self.planner.requeue(self.task(path))
+    def requeue(self, path: str, *, free: bool = True) -> None:
+        self.planner.requeue(self.task(path), free=free)
         self.note(self.planner.take_fallen())
 
     def provide(self, path: str) -> None:

@@ -261,7 +261,8 @@ class Oracle:
 
     def ready(self, pool: str) -> list[One]:
         """Return the ready tasks of a pool, best first."""
-        found = [one for one in self.all if self.is_ready(one) and (one.task.pool or "default") == pool]
+        mine = [one for one in self.all if (one.task.pool or "default") == pool]
+        found = [one for one in mine if self.is_ready(one) and not one.occupies]  # its last attempt may still live
         return sorted(found, key=lambda one: one.key)
 
     def startable(self, pool: str) -> list[One]:

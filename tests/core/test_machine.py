@@ -116,12 +116,10 @@ class PlannerMachine(RuleBasedStateMachine):
         ready, may = model.ready(pool), model.startable(pool)
         alone = any(one.occupies and one.task.alone for one in model.all)
         held_back = barrier is not None and barrier.task.alone
-        quiet = model.is_quiet()
         task = self.planner.next(pool, ahead=ahead)
         fallen = self.planner.take_fallen()
         self.fell_for_poison(fallen)
-        if quiet:
-            self.fell_asleep(fallen)
+        self.fell_asleep(fallen)
         if fallen:  # some that waited for the end of those may be ready now
             ready, may = model.ready(pool), model.startable(pool)
         if barrier is not None and barrier.state == "waiting":
@@ -158,7 +156,9 @@ class PlannerMachine(RuleBasedStateMachine):
 
     def fell_asleep(self, fallen) -> None:
         """When nothing can happen any more, lazy tasks that others wait for the end of leave."""
-        for one in [self.model.at(fell.task.path) for fell in fallen if "(lazy)" in fell.reason]:
+        lazy = [self.model.at(fell.task.path) for fell in fallen if "(lazy)" in fell.reason]
+        assert not lazy or self.model.is_quiet()
+        for one in lazy:
             if one.state == "waiting":
                 assert one.asleep
                 assert any(one in other.after for other in self.model.all)
@@ -218,8 +218,9 @@ class PlannerMachine(RuleBasedStateMachine):
         one = self.some(data, "running")
         if one is None:
             return
-        self.planner.requeue(one.task)
-        one.state, one.occupies = "waiting", False
+        free = data.draw(st.booleans())
+        self.planner.requeue(one.task, free=free)
+        one.state, one.occupies = "waiting", one.takes and not free
         if self.model.draining and not one.task.cleanup:
             one.state = "cancelled"
             self.model.doomed()

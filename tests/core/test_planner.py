@@ -630,6 +630,25 @@ def test_a_late_word_about_an_earlier_attempt_frees_nothing_of_the_next():
     assert hand.starts() == []
 
 
+def test_a_retry_waits_until_the_last_attempt_is_gone():
+    """Its processes may still live: nobody gets its lock, and it does not start beside itself."""
+    hand = Hand(make("a", claims="x", retries=1), make("b", claims="x"), make("c", after="/a"))
+    assert hand.start() == "a"
+    hand.requeue("a", free=False)
+    assert hand.starts() == []
+    assert "not gone yet" in hand.why("a")
+    assert not hand.planner.is_stuck()
+    hand.free("a")
+    assert hand.starts() == ["a"]
+    hand.requeue("a", free=False)
+    hand.cancel("a")
+    assert hand.starts() == ["c"], "b still waits for what a held"
+    hand.free("a")
+    assert hand.starts() == ["b"]
+    hand.finish("b", "c")
+    assert hand.is_over()
+
+
 # -- values ------------------------------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,8 @@ for step in range(5000):
     fallen = planner.finish(ended, success=verdict > 6, free=True)
     order += [f"{one.task.path}!{one.reason}" for one in fallen]
     order += [str(planner.explain(one)) for one in planner.tasks()[:: 20]]
-assert planner.is_over(), (planner.is_stuck(), [str(planner.explain(one)) for one in planner.tasks() if not planner.is_final(one)])
+left = [str(planner.explain(one)) for one in planner.tasks() if not planner.is_final(one)]
+assert planner.is_over(), (planner.is_stuck(), left)
 order += [f"{one.task.path}!{one.reason}" for one in planner.take_fallen()]
 assert len(order) > 300
 print("\\n".join(order))

@@ -20,7 +20,7 @@ import pytest
 
 from pexen.errors import PoolError
 from pexen.model import modules
-from pexen.model.event import Broken, Returned
+from pexen.model.event import Broken, Freed, Returned
 from pexen.model.result import Pickled, Status
 from pexen.pool import ahead, crew, hiring, ship, start
 from pexen.pool.process import ProcessPool
@@ -463,9 +463,12 @@ def test_a_failing_task_leaves_no_trace_either(one: Drive) -> None:
 
 
 def test_children_left_behind_are_killed_with_the_worker(alone: Drive) -> None:
-    child = get(alone, acts.start_a_child)
-    wait_for_end(child)
-    assert get(alone, deeds.answer) == 42
+    outcome = alone.run(acts.start_a_child)
+    assert (outcome.status, outcome.freed) == (Status.PASSED, False)
+    alone.mailbox.wait_until(lambda: any(isinstance(event, Freed) for event in alone.mailbox.events))
+    wait_for_end(value_of(outcome.value))
+    assert alone.run(deeds.answer).freed
+    assert [event.attempt for event in alone.mailbox.events if isinstance(event, Freed)] == [outcome.attempt]
 
 
 @pytest.mark.parametrize("span", [(0, 256), (3, 256), (0, 3), (3, 1024), (0, 1024), (256, 1024)])
@@ -489,6 +492,17 @@ def test_a_task_that_closes_the_socket_and_runs_on(one: Drive, monkeypatch: pyte
 
     outcome = one.run(task)
     assert (outcome.status, outcome.reason) == (Status.CRASHED, "it closed its connection to the pool")
+    assert get(one, deeds.answer) == 42
+
+
+def test_a_worker_that_does_not_leave_is_killed(one: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "GRACE", 0.1)
+
+    def task():
+        os._exit = lambda status: signal.pause()
+        threading.Thread(target=signal.pause, daemon=True).start()
+
+    assert one.run(task).status is Status.PASSED
     assert get(one, deeds.answer) == 42
 
 

@@ -12,7 +12,9 @@ def test_a_task_that_falls_when_its_turn_comes_lets_one_start_in_a_pool_asked_be
     """It needs a poisoned lock, which is seen only when its pool has a free worker; then the other pool must be asked again."""
     clock = VirtualClock()
     pools = {
-        "default": ScriptedPool({"bad": [Step(error=TaskFail(locks_ok=False), seconds=1)], "after": ["fine"]}, clock=clock),
+        "default": ScriptedPool(
+            {"bad": [Step(error=TaskFail(locks_ok=False), seconds=1)], "after": ["fine"]}, clock=clock
+        ),
         "other": ScriptedPool({"busy": [Step(seconds=5)]}, clock=clock),
     }
     tasks = [

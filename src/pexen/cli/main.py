@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is not None:
         return _main(list(argv))
     gc.disable()  # what is imported and collected stays; `drive.execute` enables it again
-    return _leave(_main(sys.argv[1:]))
+    return _leave(_main(sys.argv[1:], is_program=True))
 
 
 def _leave(code: int) -> NoReturn:
@@ -67,7 +67,7 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _main(words: list[str]) -> int:
+def _main(words: list[str], *, is_program: bool = False) -> int:
     _open_streams()
     leading = []
     while words and words[0].startswith("-C"):  # as in make and git, before the command
@@ -79,6 +79,10 @@ def _main(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help"}:
         words[:1] = ["--help"]
     try:
+        if is_program and words[0] == "run":
+            from pexen.cli.guardian import guarded
+
+            return guarded(lambda: _command(words[0], leading + words[1:]))
         return _command(words[0], leading + words[1:])
     except BrokenPipeError:
         _give_up_stdout()

@@ -12,8 +12,10 @@ worker's cooperation, and goes to whoever is free; so does what was sent to a wo
 one idles.
 
 **Death** is a pidfd that becomes readable. What has already arrived counts; then the attempt that had taken a token has
-``crashed``, and those that had not are sent elsewhere, uncharged. Nobody can prove that somebody has not written into
-the eventfd, therefore an attempt that heads the queue of a third dead worker is charged all the same.
+``crashed``, and those that had not are sent elsewhere, uncharged. The process group is killed before its leader is
+reaped, so an attempt whose process has to go, since threads or children were left in it, is freed then. Nobody can prove
+that somebody has not written into the eventfd, therefore an attempt that heads the queue of a third dead worker is
+charged all the same.
 
 **Starting** is bounded, see `pexen.pool.hiring`; a pool without workers and without hope is broken, and says so.
 """
@@ -29,7 +31,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pexen.model.event import Broken, Reported, Returned
+from pexen.model.event import Broken, Freed, Reported, Returned
 from pexen.model.result import Outcome, Status
 from pexen.pool import answer, wire
 from pexen.pool.ahead import Ahead, Fixed
@@ -153,7 +155,7 @@ class Crew:
         """Return how long nothing needs to be done, if nothing happens; None is for ever."""
         now = monotonic()
         times = [member.since + PATIENCE for member in self._members if member.is_ahead]
-        times += [member.hung_up + GRACE for member in self._members if member.hung_up]
+        times += [member.going + GRACE for member in self._members if member.going]
         if self._is_short_handed():
             times.append(self._hiring.next_try)
         return max(0.0, min(times) - now) if times else None
@@ -164,7 +166,7 @@ class Crew:
             if member.is_ahead and now >= member.since + PATIENCE:
                 member.since = now
                 self._take_back(member, 1)
-            elif member.hung_up and now >= member.hung_up + GRACE:
+            elif member.going and now >= member.going + GRACE:
                 member.kill(Status.CRASHED, "it closed its connection to the pool")
 
     def _watch(self, fd: int, does: Callable[[int], None]) -> None:
@@ -342,6 +344,9 @@ class Crew:
             raise ValueError(f"attempt {number} is not here")
         outcome, member.leaving = answer.ending(outstanding[0], payload, self._output)
         outstanding.popleft()
+        if member.leaving:  # it has left something behind, which goes with the process
+            outcome.freed = False
+            member.unfreed = outcome.attempt
         member.last = number
         member.since = outcome.started + outcome.duration
         if outstanding:
@@ -391,6 +396,8 @@ class Crew:
         self._members.remove(member)
         if running is not None:
             self._news.append(self._ended_with(member, running, told))
+        if member.unfreed is not None:
+            self._news.append(Freed(member.unfreed))
         answer.output_left(self._output, member.last)
         if self._closing:
             self._news += map(Returned, waiting)

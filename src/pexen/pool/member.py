@@ -44,6 +44,8 @@ class Member:
         """When the socket was closed from the other side; 0 while it is not."""
         self.is_waiting = False
         """Whether something is left to send until the socket takes more."""
+        self.unfreed: Attempt | None = None
+        """The attempt that has ended here and left something behind."""
         self.last = 0
         """Id of the last attempt that has ended here."""
         self.reader = wire.Reader()
@@ -73,6 +75,11 @@ class Member:
     def is_open(self) -> bool:
         """Whether it may be sent attempts."""
         return not (self.recalled or self.leaving or self.verdict or self.hung_up)
+
+    @property
+    def going(self) -> float:
+        """Since when it should end by itself; 0 if it should not."""
+        return self.hung_up or (self.since if self.leaving else 0.0)
 
     @property
     def is_ahead(self) -> bool:
