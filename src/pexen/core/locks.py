@@ -16,13 +16,18 @@ rescanned, and no task sleeps while what it lacks is free.
 want as much of it. A start is an overtake of the first in a line if the two conflict, the one that starts has no better
 priority, and it was refused later or never. After `OVERTAKES` of them on one thing the first in line is the *barrier*:
 until it has started, nothing that conflicts with it is granted. One barrier at a time, oldest first. Each start costs
-O(lines of the things it takes): kinds of want x priorities among those who wait. What is not pretty: the start of a task
-that runs ``alone`` counts only against others that want to.
+O(lines that it may overtake), for each thing it takes.
+
+*What is not pretty.* Costs grow with the kinds of want: where each of thousands of tasks asks for another amount of one
+resource, each release looks at all of these amounts. While a task runs ``alone`` nobody is refused for that, so nobody's
+overtakes are counted: others stand in the ready queue, by priority and weight.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from pexen.core.ready import ReadyQueue
@@ -47,6 +52,9 @@ CONFLICTS = (
 """For each mode the bits of the modes it cannot share the lock with."""
 
 
+_priority_of = itemgetter(0)
+
+
 class Line:
     """Those of one priority that want a thing alike, in the order of their first refusals, and who overtook them.
 
@@ -67,7 +75,7 @@ class Line:
 class Thing:
     """What locks and resources have in common: who waits, and whose turn it is.
 
-    ``waiting`` has a queue for each amount (or mode) and pool, ``lines`` one for each priority and amount.
+    ``waiting`` has a queue for each amount (or mode) and pool, ``lines`` for each amount those of each priority, sorted.
     """
 
     __slots__ = ("barrier", "barrier_want", "holders", "lines", "name", "parked", "poisoned", "waiting")
@@ -78,7 +86,7 @@ class Thing:
         self.holders: dict[Node, float] = {}
         self.waiting: dict[tuple[float, ReadyQueue], ReadyQueue] = {}
         self.parked = 0
-        self.lines: dict[tuple[float, float], Line] = {}
+        self.lines: dict[float, list[tuple[float, Line]]] = {}
         self.barrier: Node | None = None
         self.barrier_want: float = 0
         self.poisoned: dict[float, Node] | None = None
@@ -129,11 +137,11 @@ class Thing:
             return
         self.waiting[want, pool].extend(entries)
         self.parked += len(entries)
-        lines = self.lines
+        line, priority = None, 0.0
         for *_, node in entries:
-            line = lines.get((node.priority, want))
-            if line is None:
-                line = lines[node.priority, want] = Line()
+            if line is None or node.priority != priority:
+                priority = node.priority
+                line = self._line(priority, want)
             line.queue.append((node, node.waiting, line.fresh))  # type: ignore[arg-type]
 
     def unpark(self, node: Node) -> None:
@@ -194,38 +202,57 @@ class Thing:
 
     def line_up(self, node: Node, waiting: Waiting, want: float) -> None:
         """Count from now on who overtakes a node here."""
-        kind = (node.priority, want)
-        line = self.lines.get(kind)
-        if line is None:
-            line = self.lines[kind] = Line()
+        line = self._line(node.priority, want)
         line.queue.append((node, waiting, line.fresh))
+
+    def _line(self, priority: float, want: float) -> Line:
+        lines = self.lines.get(want)
+        if lines is None:
+            lines = self.lines[want] = []
+        at = bisect_left(lines, priority, key=_priority_of)
+        if at == len(lines) or lines[at][0] != priority:
+            lines.insert(at, (priority, Line()))
+        return lines[at][1]
 
     def overtaken(self, node: Node, want: float) -> Node | None:
         """Count a start that is about to take this much; return who was overtaken too often, the oldest of them."""
-        late, mine, empty = None, node.waiting, None
-        for kind, line in self.lines.items():
-            queue = line.queue
-            while queue and queue[0][0].waiting is not queue[0][1]:
-                queue.popleft()
-            if not queue:
-                empty = [*(empty or ()), kind]
+        late, mine, is_done = None, node.waiting, False
+        for wanted, lines in self.lines.items():
+            if not self.conflicts(want, wanted):
                 continue
-            first, waiting, since = queue[0]
-            if first is node or kind[0] > node.priority or not self.conflicts(want, kind[1]):
-                continue
-            if mine is None:
-                line.fresh += 1
-            elif mine.first > waiting.first:
-                if line.first is not waiting:
-                    line.first, line.later = waiting, 0
-                line.later += 1
-            count = line.fresh - since + (line.later if line.first is waiting else 0)
-            if count >= OVERTAKES and (late is None or waiting.first < late.waiting.first):  # type: ignore[union-attr]
-                late = first
-        if empty is not None:
-            for kind in empty:
-                del self.lines[kind]
+            for priority, line in lines:
+                if priority > node.priority:
+                    break
+                queue = line.queue
+                while queue and queue[0][0].waiting is not queue[0][1]:
+                    queue.popleft()
+                if not queue:
+                    is_done = True
+                    continue
+                first, waiting, since = queue[0]
+                if first is node:
+                    continue
+                if mine is None:
+                    line.fresh += 1
+                elif mine.first > waiting.first:
+                    if line.first is not waiting:
+                        line.first, line.later = waiting, 0
+                    line.later += 1
+                count = line.fresh - since + (line.later if line.first is waiting else 0)
+                if count >= OVERTAKES and (late is None or waiting.first < late.waiting.first):  # type: ignore[union-attr]
+                    late = first
+        if is_done:
+            self._forget_lines(node.priority)
         return late
+
+    def _forget_lines(self, priority: float) -> None:
+        """Forget the lines up to a priority in which nobody stands."""
+        for want, lines in list(self.lines.items()):
+            for at in range(bisect_right(lines, priority, key=_priority_of) - 1, -1, -1):
+                if not lines[at][1].queue:
+                    del lines[at]
+            if not lines:
+                del self.lines[want]
 
 
 class Lock(Thing):

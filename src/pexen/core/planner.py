@@ -269,11 +269,14 @@ class Planner:
                     self._fall(node, NOT_NEEDED)
         return not self.unfinished and not self._holds
 
-    def is_stuck(self) -> bool:
-        """Tell whether nothing runs and nothing can be started although tasks are left: a bug of ours."""
+    def is_stuck(self, *, asked: bool = False) -> bool:
+        """Tell whether nothing runs and nothing can be started although tasks are left: a bug of ours.
+
+        ``asked`` tells that `next` has just said no for every pool, so what is in the ready queues counts for nothing.
+        """
         if self.is_over() or self.running or self._holds or self._unfreed or self.fallen:
             return False
-        return not self._has_queued()
+        return asked or not self._has_queued()
 
     def take_fallen(self) -> list[Fallen]:
         """Return the tasks that have fallen since the last time anybody asked, in order."""

@@ -304,7 +304,7 @@ class Decider:
                 self.fallen += planner.take_fallen()
                 self._record_fallen()
             self.over = True
-        elif not self.stalled and planner.is_stuck():
+        elif not self.stalled and not self.ending and planner.is_stuck(asked=True):
             left = [planner.explain(task) for task in planner.tasks() if not planner.is_final(task)]
             self.fail(InternalError("nothing can proceed", facts=[("task", str(one)) for one in left[:10]]))
 
