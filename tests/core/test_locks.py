@@ -51,7 +51,7 @@ def test_a_claim_and_a_use_of_the_same_name_are_a_claim():
     assert hand.starts() == ["a"]
 
 
-PLACES = ["/", "/p", "/p/q", "/p/q/r", "/s"]
+PLACES = ["/", "/p", "/p/q", "/p/q/r", "/p/s", "/s"]
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.product(PLACES, PLACES)))
@@ -65,6 +65,17 @@ def test_a_tree_lock_conflicts_with_ancestors_and_descendants(one, other, how, l
     expected = ["a"] if above and "claims" in {how, like} else ["a", "b"]
     assert Hand(*tasks).starts() == expected
     assert bool(clashes(*tasks)) == (len(expected) == 1), "the oracle agrees"
+
+
+def test_using_a_place_and_claiming_another_below_it_leaves_the_rest_to_others():
+    """They may be used by others, and not claimed; neither S nor IX alone would say so."""
+    both = make("both", uses=tree_lock("/p"), claims=tree_lock("/p/q"))
+    others = {"uses": ["/p/s", "/s"], "claims": ["/s"]}
+    for how, places in others.items():
+        for place in places:
+            assert Hand(both, make("other", **{how: tree_lock(place)})).starts() == ["both", "other"]
+    for how, place in (("uses", "/p/q/r"), ("uses", "/p"), ("claims", "/p/s"), ("claims", "/p/s/t"), ("uses", "/")):
+        assert Hand(both, make("other", **{how: tree_lock(place)})).starts() == ["both"]
 
 
 def test_a_name_is_no_place():

@@ -404,7 +404,7 @@ def test_functions_of_a_tree(one: Drive, tmp_path: Path, monkeypatch: pytest.Mon
         module = modules.load(name)  # the second one is entered when the worker is there already
         assert get(one, module.task) == (number, name)
     for name in [name for name in sys.modules if name.startswith("pexen_tree")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]  # for good: monkeypatch would put it back
 
 
 def test_the_search_path_of_the_runner_is_the_workers(alone: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
