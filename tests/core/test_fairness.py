@@ -177,6 +177,30 @@ def test_the_next_barrier_is_the_one_that_has_waited_longest():
     assert waited[2] <= 3 * OVERTAKES + 3
 
 
+def test_overtakes_of_one_that_has_started_do_not_count_against_the_next():
+    """Two stand in line; those that came later overtake the first, and then, from the beginning, the second."""
+    hand, running = waiting_behind(make("hold", claims="x"), make("w1", claims="x"))
+    hand.add(make("w2", claims="x"))
+    hand.start()
+    hand.add(*(make(f"later{number}", claims="x", estimate=5) for number in range(OVERTAKES // 2)))
+    hand.start()
+    order = []
+    for _ in range(OVERTAKES // 2):
+        hand.finish(*running)
+        running = hand.starts()
+        order += running
+    hand.finish(*running)
+    running = hand.starts()
+    assert running == ["w1"], "half of what it tolerates, and then nobody was before it"
+    hand.add(*(make(f"more{number}", claims="x", estimate=5) for number in range(OVERTAKES * 2)))
+    hand.start()
+    while running:
+        hand.finish(*running)
+        running = hand.starts()
+        order += running
+    assert order.index("w2") - OVERTAKES // 2 == OVERTAKES
+
+
 @pytest.mark.parametrize("how", ["cancel", "poison"])
 def test_a_barrier_that_leaves_lets_the_others_go_on(how):
     hand = Hand(make("hold", uses="x", claims="y"), make("waiting", claims="x", uses="y"))

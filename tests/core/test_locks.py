@@ -1,6 +1,7 @@
 """Locks, resources, alone, poison and order: every sentence about them."""
 
 import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from pexen import tree_lock
 from pexen.core.locks import CONFLICTS, IS, IX, SIX, Resource, S, X
+from pexen.core.node import Node
+from pexen.core.ready import ReadyQueue
 from pexen.errors import DefinitionError
 from tests.core.hand import Hand, make
 from tests.core.oracle import clashes
@@ -44,6 +47,16 @@ def test_locks_are_given_back_when_freed_not_when_finished():
     assert hand.starts() == ["b"]
     hand.free("a")
     hand.planner.check()
+
+
+def test_a_service_keeps_its_locks_while_it_is_up():
+    hand = Hand(make("db", claims="x"), make("query", requires="/db"), make("b", claims="x"))
+    assert hand.starts() == ["db"]
+    hand.provide("db")
+    hand.free("db")
+    assert hand.starts() == ["query"]
+    hand.finish("query", "db")
+    assert hand.starts() == ["b"]
 
 
 def test_a_claim_and_a_use_of_the_same_name_are_a_claim():
@@ -175,9 +188,17 @@ def test_a_small_one_passes_a_large_one_that_does_not_fit():
     assert hand.starts() == ["large"]
 
 
-def test_resource_numbers():
-    resource = Resource("r", 3)
-    assert (resource.fits(3), resource.fits(3.1), resource.is_open()) == (True, False, True)
+def test_an_idle_resource_is_whole_again():
+    """Fractions taken and given back do not add up to anything."""
+    resource, drawn = Resource("r", 1), random.Random(3)
+    nodes = [Node(make(f"t{number}"), number, ReadyQueue()) for number in range(3)]
+    for _ in range(200):
+        for node in nodes:
+            resource.take(node, drawn.random() / 3)
+        for node in nodes:
+            resource.give(node)
+        assert resource.free == 1
+    assert (resource.fits(1), resource.fits(1.1), resource.is_open()) == (True, False, True)
 
 
 # -- alone -------------------------------------------------------------------------------------------------------------

@@ -647,6 +647,13 @@ def test_a_retry_waits_until_the_last_attempt_is_gone():
     assert hand.starts() == ["b"]
     hand.finish("b", "c")
     assert hand.is_over()
+    for meta in ({"uses": "x"}, {"once": True}):
+        hand = Hand(make("a", **meta))
+        hand.start()
+        hand.requeue("a", free=False)
+        assert hand.starts() == []
+        hand.free("a")
+        assert hand.starts() == ["a"]
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

@@ -192,10 +192,10 @@ class Planner:
     def free(self, task: Task) -> None:
         """Note that the process tree of an attempt that has ended is proven gone: release what it held."""
         node = self._nodes[task.path]  # type: ignore[index]
-        if node.state in FINAL:
-            self._release(node)
-        elif node.state is READY and node in self._unfreed:
-            self._release(node)
+        if node.state is RUNNING or node.state is UP or node not in self._unfreed:
+            return
+        self._release(node)
+        if node.state is READY:
             node.queue.push(node.key())
 
     def requeue(self, task: Task, *, free: bool = True) -> None:
@@ -590,9 +590,7 @@ class Planner:
 
     def _release(self, node: Node) -> None:
         """Give back what a node holds, and offer it on."""
-        if node not in self._unfreed:
-            return
-        self._unfreed.remove(node)
+        self._unfreed.discard(node)
         needs = node.needs or ()
         world = self._world
         if node not in world.holders:
