@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from pexen.model.meta import all_of, any_of, tree_lock
     from pexen.model.result import Failure, Report, Result, Results, Status
     from pexen.model.task import Task, command, task
+    from pexen.model.waiver import Waiver, waiver
     from pexen.pool.command import CommandPool
     from pexen.pool.inline import InlinePool
     from pexen.pool.local import LocalPool
     from pexen.pool.process import ProcessPool
     from pexen.pool.thread import ThreadPool
+    from pexen.sched.checks import core_dumps, kernel_log, leftover_files, leftover_processes
     from pexen.sched.run import Run
     from pexen.sched.sched import Sched, Snapshot, run
 
@@ -52,11 +54,13 @@ _HOMES = {
     "model.meta": ("all_of", "any_of", "tree_lock"),
     "model.result": ("Failure", "Report", "Result", "Results", "Status"),
     "model.task": ("Task", "command", "task"),
+    "model.waiver": ("Waiver", "waiver"),
     "pool.command": ("CommandPool",),
     "pool.inline": ("InlinePool",),
     "pool.local": ("LocalPool",),
     "pool.process": ("ProcessPool",),
     "pool.thread": ("ThreadPool",),
+    "sched.checks": ("core_dumps", "kernel_log", "leftover_files", "leftover_processes"),
     "sched.run": ("Run",),
     "sched.sched": ("Sched", "Snapshot", "run"),
 }  # fmt: skip
@@ -66,8 +70,8 @@ __all__ = [  # noqa: RUF022 - kept in the order of the table above
     "DefinitionError", "InternalError", "PexenError", "PoolError", "StateError", "TaskFail", "TaskSkip", "TasksFailed",
     "Factory", "Facts", "FilesystemFactory", "ModTreeFactory", "ModuleFactory", "TreeFactory",
     "Context", "current", "all_of", "any_of", "tree_lock", "Failure", "Report", "Result", "Results", "Status",
-    "Task", "command", "task", "CommandPool", "InlinePool", "LocalPool", "ProcessPool", "ThreadPool",
-    "Run", "Sched", "Snapshot", "run",
+    "Task", "command", "task", "Waiver", "waiver", "CommandPool", "InlinePool", "LocalPool", "ProcessPool", "ThreadPool",
+    "core_dumps", "kernel_log", "leftover_files", "leftover_processes", "Run", "Sched", "Snapshot", "run",
 ]  # fmt: skip
 
 

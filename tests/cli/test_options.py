@@ -48,7 +48,7 @@ def test_the_nearer_source_wins(words, env, own, project, jobs, tmp_path):
 def test_every_setting_can_be_given_in_each_way(tmp_path):
     said = {
         "jobs": 7, "keyword": "a or b", "tags": "slow", "deps": False,
-        "maxfail": 3, "timeout": 90.0, "strict": True, "color": "never", "heartbeat": 2.5,
+        "maxfail": 3, "timeout": 90.0, "deadline": 3600.0, "retry_last": True, "strict": True, "color": "never", "heartbeat": 2.5,
     }  # fmt: skip
     assert set(said) == set(SETTINGS)
     words = [
@@ -62,6 +62,9 @@ def test_every_setting_can_be_given_in_each_way(tmp_path):
         "3",
         "--timeout",
         "90",
+        "--deadline",
+        "1h",
+        "--retry-last",
         "--strict",
         "--color",
         "never",

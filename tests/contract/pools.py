@@ -44,7 +44,7 @@ def _inline(workers: int) -> Pool:
 def _local_inline(workers: int) -> Pool:
     from pexen.pool.local import LocalPool
 
-    return LocalPool(workers, callables=_inline(1))
+    return LocalPool(workers, callables=_inline(1), capture=True)
 
 
 POOLS: dict[str, Kind] = {
@@ -54,11 +54,16 @@ POOLS: dict[str, Kind] = {
     "process-forkserver": Kind(
         _made("pexen.pool.process", "ProcessPool", start="forkserver"), can_kill=True, copies=True
     ),
-    "command": Kind(_made("pexen.pool.command", "CommandPool"), runs_callables=False, can_kill=True, executes=True),
+    "command": Kind(
+        _made("pexen.pool.command", "CommandPool", capture=True), runs_callables=False, can_kill=True, executes=True
+    ),
     "local-inline": Kind(_local_inline, is_inline=True, executes=True),
-    "local-thread": Kind(_made("pexen.pool.local", "LocalPool"), executes=True),
+    "local-thread": Kind(_made("pexen.pool.local", "LocalPool", capture=True), executes=True),
     "local-process": Kind(
-        _made("pexen.pool.local", "LocalPool", callables="process"), can_kill=True, copies=True, executes=True
+        _made("pexen.pool.local", "LocalPool", callables="process", capture=True),
+        can_kill=True,
+        copies=True,
+        executes=True,
     ),
 }
 CALLABLES = {name: kind for name, kind in POOLS.items() if kind.runs_callables}

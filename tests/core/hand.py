@@ -77,9 +77,20 @@ class Hand:
         self.planner.free(self.task(path))
         self.planner.check()
 
-    def requeue(self, path: str, *, free: bool = True) -> None:
-        self.planner.requeue(self.task(path), free=free)
+    def requeue(self, path: str, *, free: bool = True, later: bool = False) -> None:
+        self.planner.requeue(self.task(path), free=free, later=later)
         self.note(self.planner.take_fallen())
+
+    def again(self, *paths: str) -> None:
+        for path in paths:
+            self.planner.again(self.task(path))
+            self.note(self.planner.take_fallen())
+
+    def is_waiting(self) -> bool:
+        """Ask for everything that may start, which must be nothing; return whether all that is left waits for `again`."""
+        assert not [path for pool in self.planner._queues for path in self.starts(pool)]
+        assert not self.planner.is_stuck(asked=True)
+        return self.planner.is_waiting()
 
     def provide(self, path: str) -> None:
         self.planner.provide(self.task(path))

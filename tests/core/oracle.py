@@ -36,6 +36,7 @@ class One:
         self.state = "waiting"
         self.asleep = False
         self.occupies = False
+        self.later = False
         self.refused: int | None = None
         self.overtakes = 0
         self.overtaken_on: dict[Any, int] = {}
@@ -262,7 +263,8 @@ class Oracle:
     def ready(self, pool: str) -> list[One]:
         """Return the ready tasks of a pool, best first."""
         mine = [one for one in self.all if (one.task.pool or "default") == pool]
-        found = [one for one in mine if self.is_ready(one) and not one.occupies]  # its last attempt may still live
+        # The last attempt of one that occupies may still live.
+        found = [one for one in mine if self.is_ready(one) and not one.occupies and not one.later]
         return sorted(found, key=lambda one: one.key)
 
     def startable(self, pool: str) -> list[One]:
@@ -315,7 +317,7 @@ class Oracle:
         one.occupies = False
 
     def drop(self, one: One, state: str) -> None:
-        one.state = state
+        one.state, one.later = state, False
         self.forget_wait(one)
 
     def is_over(self) -> bool:
@@ -325,6 +327,15 @@ class Oracle:
                 self.drop(one, "skipped")
             left = []
         return not left and not self.holds
+
+    def is_waiting(self) -> bool:
+        """Tell whether all that is left waits to be tried again, or for one that does, when nothing else can start."""
+        left = [one for one in self.all if one.state not in FINAL]
+        runs = any(one.state == "running" for one in left)
+        # What is ready can come before: as soon as the processes of an attempt that has ended are gone.
+        comes = any(self.is_ready(one) and not one.later for one in left)
+        lives = any(one.occupies and one.state not in {"running", "up"} for one in self.all)
+        return any(one.later for one in left) and not runs and not (comes and lives)
 
     def is_quiet(self) -> bool:
         """Tell whether nothing can ever happen again by itself."""

@@ -31,6 +31,7 @@ def snapshot(planner: Planner) -> dict[str, Any]:
         "numbers": {base: number for base, number in graph._numbers.items() if number > 1},
         "counts": (graph.count, planner.unfinished, planner.running, planner._holds, planner._draining),
         "unfreed": sorted(told(planner._unfreed)),
+        "later": told(planner._later.nodes),
         "barrier": planner._barrier and planner._barrier.path,
         "fallen": [one.task.path for one in planner.fallen],
     }

@@ -266,6 +266,30 @@ def test_retries_and_cancels_are_linear():
     assert large < LINEAR * small
 
 
+def test_trying_again_later_is_linear():
+    """However many wait for it, and are told so one by one."""
+
+    def work(n):
+        planner = Planner()
+        planner.add(one_lock_shuffled(n))
+
+        def act():
+            late = deque()
+            while (task := planner.next()) is not None:
+                planner.requeue(task, later=True)
+                late.append(task)
+            while late:
+                assert planner.is_waiting()
+                planner.again(late.popleft())
+                planner.finish(planner.next(), free=True)
+            assert planner.is_over()
+
+        return act
+
+    small, large = lines(work(SMALL)), lines(work(10 * SMALL))
+    assert large < LINEAR * small
+
+
 def test_fifty_thousand_providers_and_as_many_dependants():
     """Through one junction: two edges a task, and never 2,500,000,000 of them."""
     n = 50_000

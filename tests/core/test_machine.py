@@ -27,7 +27,9 @@ from tests.core.snapshot import snapshot
 
 LIMIT = 2
 POOLS = ("default", "other")
-SELDOM = ("free", "requeue", "free", "requeue", "provide", "cancel", "drain", "hold", "release", "over", "wrong")
+SELDOM = (
+    "free", "requeue", "again", "free", "requeue", "again", "provide", "cancel", "drain", "hold", "release", "over", "wrong",
+)  # fmt: skip
 ENDS = st.tuples(st.sampled_from([True, True, True, False]), st.sampled_from(["at once", "at once", "then", "later"]))
 STATES = {
     "running": State.RUNNING, "up": State.UP, "done": State.DONE, "failed": State.FAILED,
@@ -192,6 +194,7 @@ class PlannerMachine(RuleBasedStateMachine):
             fallen = self.planner.poison(one.task)
             self.fell_for_poison(fallen)
             self.take_in(fallen)
+            assert not [other for other in self.model.all if other.later and self.model.is_poisoned(other)]
         fallen = self.planner.finish(one.task, success=success, free=frees == "at once")
         self.left.append(one.path)
         self.model.drop(one, "done" if success else "failed")
@@ -214,17 +217,29 @@ class PlannerMachine(RuleBasedStateMachine):
                 self.model.free(one)
 
     def requeue(self, data) -> None:
-        """A running task is ready again."""
+        """A running task is ready again: at once, or later."""
         one = self.some(data, "running")
         if one is None:
             return
-        free = data.draw(st.booleans())
-        self.planner.requeue(one.task, free=free)
-        one.state, one.occupies = "waiting", one.takes and not free
+        free, later = data.draw(st.booleans()), data.draw(st.booleans())
+        self.planner.requeue(one.task, free=free, later=later)
+        one.state, one.occupies, one.later = "waiting", one.takes and not free, later
         if self.model.draining and not one.task.cleanup:
-            one.state = "cancelled"
+            self.model.drop(one, "cancelled")
             self.model.doomed()
         self.take_in(self.planner.take_fallen())
+
+    def again(self, data) -> None:
+        """Who waits to be tried again is offered; for anybody else nothing happens."""
+        late = [one for one in self.model.all if one.later]
+        found = late if late and data.draw(st.sampled_from([True, True, True, False])) else self.model.all
+        if not found:
+            return
+        one = data.draw(st.sampled_from(found))
+        before = snapshot(self.planner)
+        self.planner.again(one.task)
+        assert one.later or snapshot(self.planner) == before
+        one.later = False
 
     def provide(self, data) -> None:
         """A service is up."""
@@ -328,6 +343,16 @@ class PlannerMachine(RuleBasedStateMachine):
             told = self.planner.explain(one.task)
             assert told.path == one.path
             assert told.waits_for or one.state != "waiting", f"{one} waits for nothing"
+            assert ("waits to be tried again" in told.waits_for) == one.later
+
+    @invariant()
+    def waits(self) -> None:
+        """Both agree on how many wait to be tried again; nobody says that the run is over, or stuck, while they do."""
+        late = sum(one.later for one in self.model.all)
+        assert self.planner.waiting_to_be_tried == late
+        if late:
+            assert not self.planner.is_over()
+            assert not self.planner.is_stuck(asked=True)
 
     def teardown(self) -> None:
         """Whatever was done to it, a run comes to its end, and every task leaves exactly once."""
@@ -339,10 +364,18 @@ class PlannerMachine(RuleBasedStateMachine):
             for pool in (*POOLS, POOLS[0]):  # a task that falls may let one start in the pool asked before
                 while self.start(pool, ahead=False):
                     pass
+            self.waits()
+            waits = self.planner.is_waiting()
+            assert waits == self.model.is_waiting()
+            late = [one for one in self.model.all if one.later]
             busy = [one for one in self.model.all if one.state in {"running", "up"} or one.occupies]
-            if not busy:
+            if not busy and not late:
                 break
-            for one in busy:
+            assert busy or waits
+            for one in late if waits else ():
+                self.planner.again(one.task)
+                one.later = False
+            for one in () if waits else busy:
                 if one.state in {"running", "up"}:
                     self.left.append(one.path)
                     fallen = self.planner.finish(one.task)

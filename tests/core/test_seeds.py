@@ -39,7 +39,7 @@ def tasks(first, last):
 planner = Planner(resources={word: 3 for word in words}, pools=("default", "other"))
 planner.add(tasks(0, 60))
 planner.add(tasks(60, 160))
-running, order = [], []
+running, order, late = [], [], []
 for step in range(5000):
     if step == 40:
         planner.add(tasks(160, 200))
@@ -47,6 +47,9 @@ for step in range(5000):
         while len(running) < 6 and (task := planner.next(pool)) is not None:
             running.append(task)
             order.append(task.path)
+    if late and (step % 7 == 0 or planner.is_waiting()):
+        planner.again(late.pop(drawn.randrange(len(late))))
+        continue
     if not running:
         if not planner.fallen:
             break
@@ -55,7 +58,8 @@ for step in range(5000):
     ended = running.pop(drawn.randrange(len(running)))
     verdict = drawn.randint(0, 60)
     if verdict < 4:
-        planner.requeue(ended)
+        planner.requeue(ended, later=verdict < 2)
+        late += [ended] if verdict < 2 else []
         continue
     if verdict == 4:
         planner.poison(ended)

@@ -49,7 +49,7 @@ GOOD = {
     "when": [("os == 'linux'", "os == 'linux'"), (callable, callable)],
     "xfail": [(True, True), ("bug 7", "bug 7")],
     "tags": [("slow", ("slow",)), ({"b", "a"}, ("a", "b"))],
-    "around": [(print, (print,)), ([print, len], (print, len))],
+    "around": [(print, (print,)), ([print, "kernel_log"], (print, "kernel_log"))],
     "group": [("g", "g")],
     "path": [("a/b", "a/b")],
     "inputs": [("a.c", ("a.c",)), (["a", "b"], ("a", "b"))],
@@ -83,7 +83,7 @@ BAD = {
     "when": [3, ["a"]],
     "xfail": [1, ["a"]],
     "tags": [3, [""], [3]],
-    "around": [3, [3], "print"],
+    "around": [3, [3], ""],
     "group": ["", 3],
     "path": ["/a", "", 3],
 }

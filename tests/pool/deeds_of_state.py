@@ -17,9 +17,12 @@ def look():
     os.umask(mask)
     return {
         "folder": os.getcwd(),
-        "environment": dict(os.environ),
+        # Each worker has a lineage of its own.
+        "environment": {key: value for key, value in os.environ.items() if key != "PEXEN_LINEAGE"},
         "environment of children": sorted(
-            subprocess.run("env -0", shell=True, stdout=subprocess.PIPE, check=True).stdout.split(b"\0")
+            item
+            for item in subprocess.run("env -0", shell=True, stdout=subprocess.PIPE, check=True).stdout.split(b"\0")
+            if not item.startswith(b"PEXEN_LINEAGE=")
         ),
         "umask": mask,
         "handlers": [

@@ -35,7 +35,7 @@ def print_and_return_thread() -> tuple[int, str]:
 
 @pytest.mark.parametrize("callables", ["thread", "process"])
 def test_each_task_goes_to_the_right_pool(callables) -> None:
-    pool = LocalPool(2, callables=callables)
+    pool = LocalPool(2, callables=callables, capture=True)
     box = opened(pool)
     value = box.run(print_and_return_thread).value
     shell = box.run("echo $PPID")

@@ -2,8 +2,8 @@
 
 from pexen.model.meta import tree_lock
 from pexen.model.result import Result, Status
-from pexen.model.task import Task
-from pexen.report.base import Observers, Plan, Summary, held_by
+from pexen.model.task import Task, held_by
+from pexen.report.base import Observers, Plan, Summary
 
 
 class Recorder:

@@ -136,7 +136,7 @@ def test_bad_reports_are_listed_and_good_ones_are_not(paper):
 
 def test_attempts_are_counted(paper):
     earlier = (Ended(1, Status.FAILED, 1.0, 0.1),)
-    assert "passed      0.50s  a: attempt 2" in shown(paper, [result("a", earlier=earlier)])
+    assert "passed      0.50s  a: flaky, attempt 2" in shown(paper, [result("a", earlier=earlier)])
 
 
 def test_skipped_tasks_are_grouped_by_their_reason(paper):

@@ -389,7 +389,7 @@ def test_commands_and_callables_in_one_run():
         pexen.command("echo hello; exit 0", path="says"), pexen.command(["false"], path="fails"),
         Task(nothing, "callable", requires="/says"), pexen.command("exit 77", path="skips"),
     ]  # fmt: skip
-    results = pexen.run(tasks, workers=2)
+    results = pexen.run(tasks, pool=pexen.LocalPool(2, capture=True))
     assert {path: str(result.status) for path, result in results.items()} == {
         "says": "passed", "fails": "failed", "callable": "passed", "skips": "skipped",
     }  # fmt: skip

@@ -12,7 +12,7 @@ from pexen import ProcessPool, Sched, Status, Task, ThreadPool
 from pexen.model.attempt import Attempt
 from pexen.sched.decide import Lane
 from pexen.sched.timers import Timers
-from pexen.sched.watchdog import STALL, Watchdog
+from pexen.sched.watchdog import GIVE_UP, LOOK, STALL, Watchdog
 from pexen.testing import VirtualClock
 
 
@@ -23,41 +23,58 @@ class Asked:
     workers = capacity = 1
 
     def __init__(self) -> None:
-        self.asked: list[bool] = []
+        self.asked: list[str] = []
+
+    def examine(self, attempt):
+        self.asked.append("examined")
 
     def cancel(self, attempt, *, force):
-        self.asked.append(force)
+        self.asked.append("forced" if force else "asked")
 
 
 class Watched:
-    def __init__(self, monkeypatch, **meta) -> None:
+    """One attempt under a watchdog in virtual time."""
+
+    def __init__(self, monkeypatch, *, deadline=None, **meta) -> None:
         self.clock = VirtualClock()
         self.timers = Timers(self.clock)
         monkeypatch.setattr(self.timers, "_thread", threading.current_thread())  # the test fires the timers
         self.posted: list = []
+        self.told: list[str] = []
         self.pool = Asked()
         self.attempt = Attempt(Task(print, "a", **meta), next(count(1)), None, self.posted.append)
         self.attempt.lane = Lane("default", self.pool)
         self.flying = {self.attempt.id: self.attempt}
-        self.dog = Watchdog(self.flying, self.posted.append, self.timers, None)
-        self.dog.clock = self.clock
+        self.dog = Watchdog(
+            self.flying, self.posted.append, self.timers, None, deadline=deadline, clock=self.clock,
+            notice=lambda attempt, text: self.told.append(text),
+        )  # fmt: skip
+        self.dog.begin(lambda late: None)
         self.dog.watch(self.attempt)
 
-    def at(self, seconds: float) -> list[bool]:
+    def at(self, seconds: float) -> list[str]:
         self.clock.jump(seconds)
         self.timers.fire()
         return self.pool.asked
 
+    def change(self, what, seconds=0.0):
+        self.dog.change(self.attempt, what, seconds)
+        self.timers.fire()
 
-def test_it_asks_at_the_limit_forces_after_the_grace_and_then_gives_up(monkeypatch):
+
+ASKED = ["examined", "asked"]
+
+
+def test_it_looks_asks_at_the_limit_forces_after_the_grace_and_then_gives_up(monkeypatch):
     watched = Watched(monkeypatch, timeout=10, grace=2)
     watched.attempt.started = 0.5
     assert watched.at(10) == []  # the limit counts from the real start
-    assert watched.at(10.5) == [False]
+    assert watched.at(10.5) == ["examined"]
     assert "timeout of 10 s" in watched.attempt.struck
-    assert watched.at(12.5) == [False, True]
+    assert watched.at(10.5 + LOOK) == ASKED
+    assert watched.at(12.5 + LOOK) == [*ASKED, "forced"]
     assert watched.posted == []
-    watched.at(13.5)
+    watched.at(12.5 + LOOK + GIVE_UP)
     assert [(one.status, one.freed) for one in watched.posted] == [(Status.TIMEOUT, False)]
 
 
@@ -73,14 +90,94 @@ def test_one_that_waits_for_its_start_is_not_late(monkeypatch):
     assert watched.at(10) == []
     watched.attempt.started = 15
     assert watched.at(20) == []
-    assert watched.at(25) == [False]
+    watched.at(23)  # when people are told
+    assert watched.at(25) == ["examined"]
 
 
 def test_after_a_stall_results_get_the_chance_to_arrive(monkeypatch):
     watched = Watched(monkeypatch, timeout=10)
     watched.attempt.started = 0.0001
     assert watched.at(100) == []
-    assert watched.at(100 + STALL) == [False]
+    assert watched.at(100 + STALL) == ["examined"]
+
+
+def test_a_heartbeat_and_output_put_off_the_end_of_patience(monkeypatch):
+    watched = Watched(monkeypatch, idle_timeout=2, timeout=100)
+    watched.attempt.started = 1
+    watched.attempt.heard = 2
+    assert watched.at(3) == []
+    watched.attempt.heard = 3.5
+    assert watched.at(5.4) == []
+    assert watched.at(5.5) == ["examined"]
+    assert watched.attempt.struck == "was silent for 2 s"
+
+
+def test_the_deadline_of_the_run_ends_what_was_started_before_it(monkeypatch):
+    watched = Watched(monkeypatch, deadline=10)
+    watched.attempt.started = 9
+    assert watched.at(10) == ["examined"]
+    assert "deadline of 10 s" in watched.attempt.struck
+    cleanup = Watched(monkeypatch, deadline=10, timeout=5)
+    cleanup.at(11)
+    cleanup.attempt.started = 11
+    assert cleanup.at(15) == []
+    assert cleanup.at(16) == ["examined"]
+    assert "timeout" in cleanup.attempt.struck
+
+
+def test_an_attempt_may_change_its_limit(monkeypatch):
+    watched = Watched(monkeypatch, timeout=10)
+    watched.attempt.started = 0.001
+    watched.at(5)
+    watched.change("add", 5)
+    assert watched.at(14.9) == []
+    watched.change("set", 3)
+    assert watched.at(17.8) == []
+    assert watched.at(17.9) == ["examined"]
+
+
+def test_pause_and_resume_are_a_stack(monkeypatch):
+    watched = Watched(monkeypatch, timeout=10)
+    watched.attempt.started = 0.001
+    watched.at(4)
+    watched.change("pause")  # six seconds left
+    assert watched.at(1000) == []
+    watched.change("set", 50)  # for what is done in between
+    watched.at(1020)
+    watched.change("pause")
+    assert watched.at(2000) == []
+    watched.change("resume")
+    assert watched.at(2029) == []
+    watched.change("resume")
+    assert watched.at(2034.9) == []
+    assert watched.at(2035.01) == ["examined"]
+
+
+def test_the_limit_set_in_between_holds_in_between(monkeypatch):
+    watched = Watched(monkeypatch, timeout=10)
+    watched.attempt.started = 0.001
+    watched.change("pause")
+    watched.change("set", 2)
+    assert watched.at(2.1) == ["examined"]
+
+
+def test_a_task_without_a_limit_may_give_itself_one(monkeypatch):
+    watched = Watched(monkeypatch)
+    watched.attempt.watch = None
+    watched.attempt.started = 1
+    watched.at(5)
+    watched.change("set", 2)
+    assert watched.at(7) == ["examined"]
+
+
+def test_people_are_told_once_that_it_takes_long(monkeypatch):
+    watched = Watched(monkeypatch, timeout=100)
+    watched.attempt.started = 0.001
+    watched.at(79)
+    assert watched.told == []
+    watched.at(81)
+    watched.at(90)
+    assert watched.told == ["still running: a for 81 s of 100 s"]
 
 
 @pytest.mark.parametrize("pool", [None, "process"])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pexen.cli.guardian import reaper
 from pexen.cli.isolate import isolate
 from pexen.cli.main import FAILED, GOOD, INTERRUPTED
 from pexen.cli.options import resources
@@ -52,7 +53,8 @@ def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
         pool = _pool(how, place.output)
         sched = Sched(
             chosen.tasks, pool=pool, resources=resources(chosen.root), maxfail=how.failures,
-            backlog=1 if how.inline else 1000, timeout=how.limit, gate=gate(Facts(), asker(isolate)),
+            backlog=1 if how.inline else 1000, timeout=how.limit, deadline=how.deadline or None,
+            retry_last=how.retry_last, reaper=reaper(), gate=gate(Facts(), asker(isolate)),
         )  # fmt: skip
         place.begin()
         observers.begin(Plan(
@@ -88,14 +90,15 @@ def _pool(how: How, output: str) -> LocalPool:
     if how.inline:
         from pexen.pool.inline import InlinePool
 
-        return LocalPool(1, callables=InlinePool(), capture=False)
+        return LocalPool(1, callables=InlinePool(output=output), output=output)
     workers = how.jobs or None
     if how.failures:
         from pexen.pool.process import ProcessPool
 
         # Nothing is sent ahead: what has not started when the last allowed failure comes never does.
-        return LocalPool(workers, callables=ProcessPool(workers, spare=0, output=output), output=output)
-    return LocalPool(workers, callables="process", output=output)
+        callables = ProcessPool(workers, spare=0, output=output, capture=True)
+        return LocalPool(workers, callables=callables, output=output, capture=True)
+    return LocalPool(workers, callables="process", output=output, capture=True)
 
 
 class Driver:
@@ -129,6 +132,8 @@ class Driver:
             self._heed()
             while (results := run.take(tick, gather=gather)) is not None:
                 self._observers.finished(results)
+                while run.notices:
+                    self._observers.note(run.notices.popleft())
                 self._observers.moment(self._look)
                 if self._how.inline:
                     self._attend(results)

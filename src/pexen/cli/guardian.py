@@ -94,11 +94,20 @@ def _unguarded(main: Callable[[], int], mask: Any) -> int:
     return main()
 
 
+def reaper() -> int | None:
+    """Return the guardian of this process, which is given its orphans; None when it has none."""
+    return _GUARDIANS[-1] if _GUARDIANS and os.getppid() == _GUARDIANS[-1] else None
+
+
+_GUARDIANS: list[int] = []
+
+
 class _Runner:
     """The child. It keeps both ends of the pipe, or a signal after the guardian's death would be complained about."""
 
     def __init__(self, guardian: int, echo: int, voice: int) -> None:
         self._guardian = guardian
+        _GUARDIANS.append(guardian)
         self._ends = (echo, voice)
         outer = os.environ.get(LINEAGE, "")
         os.environ[LINEAGE] = self._lineage = f"{outer}{outer and '/'}{guardian}-{time.time_ns():x}"

@@ -24,8 +24,9 @@ COMMANDS = {
     "graph": "show what depends on what, for dot or mermaid",
     "explain": "tell everything that is known of one task",
     "doctor": "show what this machine allows, and what that means",
+    "shell-helper": "print functions for shell scripts that report to their run",
 }
-"""Every command: its module is ``pexen.cli.<name>``."""
+"""Every command: its module is ``pexen.cli.<name>``, with ``_`` for ``-``."""
 
 GOOD, FAILED, INTERRUPTED, INTERNAL, USAGE, NOTHING = range(6)
 """Exit codes; 6 is for stopped on purpose and resumable."""
@@ -123,7 +124,7 @@ def _command(name: str, words: list[str]) -> int:
 
     import click
 
-    command = import_module(f"pexen.cli.{name}").command
+    command = import_module(f"pexen.cli.{name.replace('-', '_')}").command
     try:
         # Not click's own main(): it would print and exit where an exit code and an error of ours are wanted.
         words, args = _split(words)

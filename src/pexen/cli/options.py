@@ -82,6 +82,8 @@ SETTINGS = {
     "deps": Setting(("--deps/--no-deps",), click.BOOL, True, "Also run what the selected tasks require (default), or not."),
     "maxfail": Setting(("--maxfail",), click.IntRange(0), 0, "Start nothing more after N failures.", "N"),
     "timeout": Setting(("--timeout",), Duration(), 1800.0, "Limit of tasks without one of their own (30m); 0: none.", "SPAN"),
+    "deadline": Setting(("--deadline",), Duration(), 0.0, "Limit of the whole run; 0: none.", "SPAN"),
+    "retry_last": Setting(("--retry-last/--retry-at-once",), click.BOOL, False, "Try again alone, when all else has ended."),
     "strict": Setting(("--strict/--no-strict",), click.BOOL, False, "Warnings and skipped tasks are failures."),
     "color": Setting(("--color",), click.Choice(["auto", "always", "never"]), "auto", "Use colour."),
     "heartbeat": Setting(("--heartbeat",), click.FloatRange(0), 60.0, "Silence before a sign of life; 0: none.", "SECONDS"),

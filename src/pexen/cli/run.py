@@ -22,6 +22,8 @@ from pexen.report.text import visible
 @click.option("-x", "--exitfirst", is_flag=True, help="Start nothing more after the first failure.")
 @setting("maxfail")
 @setting("timeout")
+@setting("deadline")
+@setting("retry_last")
 @click.option("--dry-run", is_flag=True, help="Show the order in which tasks would start.")
 @click.option("--co", "--collect-only", "collect_only", is_flag=True, help="Show what would be run.")
 @click.option("-s", "--no-capture", "attached", is_flag=True, help="One task at a time, with your terminal.")
@@ -67,6 +69,8 @@ class How(NamedTuple):
     deps: bool
     jobs: int
     timeout: float
+    deadline: float
+    retry_last: bool
     exitfirst: bool
     maxfail: int
     dry_run: bool

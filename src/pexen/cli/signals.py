@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
 
-from pexen.pool import base
+from pexen.pool import base, files
 
 _LISTENED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LEFT = 130
@@ -85,6 +85,7 @@ def leave() -> None:
                 os.killpg(pid, signal.SIGKILL)
             else:
                 os.kill(pid, signal.SIGKILL)
+    files.remove_all()
     with suppress(OSError):
         os.write(2, b"\x1b[?7h\r\nleft without waiting\n" if os.isatty(2) else b"left without waiting\n")
     os._exit(LEFT)

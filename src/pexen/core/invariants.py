@@ -2,8 +2,9 @@
 
 *Counts*: what ``missing`` says of a blocked task or junction is the number of things it still waits for; ``unfinished``,
 ``running``, the amounts held and free add up. *Places*: a task that is ready is in the ready queue, or parked on exactly
-one thing; nobody else is parked or holds anything before it has started. *Nobody sleeps*: where a parked task could be
-granted what it was refused, one of its pool is on its way to take it.
+one thing, or has ended an attempt and waits for `free` or `again`; nobody else is parked or holds anything before it has
+started. *Nobody sleeps*: where a parked task could be granted what it was refused, one of its pool is on its way to take
+it.
 """
 
 # ruff: noqa: SLF001 - it is a part of the planner
@@ -32,9 +33,10 @@ def check(planner: Planner) -> None:
         _check_junction(junction)
     queued = {id(entry[3]) for queue in planner._queues.values() for entry in queue.entries()}
     for node in nodes:
-        _check_place(node, id(node) in queued or node in planner._unfreed)
+        _check_place(planner, node, id(node) in queued or node in planner._unfreed)
     for thing in planner._things():
         _check_thing(thing, nodes)
+    _sure(planner._later.parked == len(planner._later.nodes), "how many wait to be tried again")
     barrier = planner._barrier
     if barrier is not None:
         _sure(barrier.state is State.READY and barrier.waiting is not None, "the barrier does not wait")
@@ -54,6 +56,7 @@ def _check_counts(planner: Planner, nodes: list[Node]) -> None:
     others = sum(world not in dict(node.needs or ()) for node in planner._unfreed)
     _sure(planner.unfinished == sum(node.state not in FINAL for node in nodes), "unfinished")
     _sure(planner.running == len(active), "running")
+    _sure(planner._up == sum(node.state is State.UP for node in active), "up")
     _sure(world.running == bare + others, f"{world.running} run, and not {bare} + {others}")
     for node in active:
         _sure(node.needs is None or node in planner._unfreed, f"{node} holds nothing")
@@ -88,10 +91,14 @@ def _check_junction(junction: Junction) -> None:
         _sure(not left, f"{junction} is met too early")
 
 
-def _check_place(node: Node, is_queued: bool) -> None:
+def _check_place(planner: Planner, node: Node, is_queued: bool) -> None:
     thing = node.waiting.thing if node.waiting is not None else None
+    later = planner._later
+    _sure(later.is_parked(node) == (node in later.nodes), f"{node} is to be tried again, or not")
     if node.state is not State.READY:
         _sure(node.waiting is None, f"{node} waits")
+    elif thing is later:
+        _sure(planner._barrier is not node, f"{node} is the barrier, and waits to be tried again")
     elif thing is None:
         _sure(is_queued, f"{node} is lost")
     else:

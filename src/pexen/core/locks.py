@@ -30,12 +30,13 @@ from collections import deque
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from pexen.core.node import Waiting
 from pexen.core.ready import ReadyQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pexen.core.node import Node, Waiting
+    from pexen.core.node import Node
     from pexen.core.ready import Entry
 
 OVERTAKES = 64
@@ -376,3 +377,28 @@ class World(Lock):
     def admits(self, node: Node, want: float) -> bool:
         """Tell whether nothing runs, and nobody else has waited longer for that."""
         return self.fits(want) and (self.kept is None or self.kept is node)
+
+
+class Later(Thing):
+    """Where tasks wait that are to be tried again later: nobody has it, so nothing of it is ever offered.
+
+    To wait here is to be parked, since an old entry of the task may still stand in its ready queue (that of a barrier which
+    did not wait for its turn there): `next` drops it as it drops any other that is parked.
+    """
+
+    __slots__ = ("nodes",)
+
+    def __init__(self) -> None:
+        super().__init__("another attempt")
+        self.nodes: dict[Node, None] = {}
+
+    def park(self, node: Node, want: float = 0) -> None:
+        """Let a node wait here. It stands in no line: nobody who starts meanwhile overtakes it."""
+        node.waiting = Waiting(0, self, want)
+        self.nodes[node] = None
+        self.parked += 1
+
+    def unpark(self, node: Node) -> None:
+        """Forget a node that waited here."""
+        super().unpark(node)
+        del self.nodes[node]

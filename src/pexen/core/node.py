@@ -13,7 +13,8 @@ DONE means that what requires the task may run, FAILED that it may not: a task t
 to be skipped, or is cancelled, is FAILED here, and the run knows the word for it.
 
 A ready task that was refused a lock is still READY: it is *parked*, in the queue of the first thing it lacks instead of
-the ready queue.
+the ready queue. So is one that was requeued to be tried again *later*: it is parked in `pexen.core.locks.Later`, where
+nothing is ever offered to it, until the verb `again`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The planner: a pure state machine that says what may start next.
 
-It is told what happened (`finish`, `free`, `requeue`) and asked what may start (`next`); it never waits, reads no clock
+It is told what happened (`finish`, `free`, `requeue`, `again`) and asked what may start (`next`); it never waits, reads no clock
 and starts nothing. Same tasks and same order of verbs give the same answers under any hash seed. Every verb costs
 O(log n) amortised for each task and edge it touches. None of it is thread safe: whoever owns the planner serialises.
 
 *Invariants*, which `check` asserts: a task is in exactly one state; BLOCKED means ``missing > 0``; READY means it is in
-its pool's ready queue or parked on exactly one thing; a thing is held only by tasks that were started and not yet freed;
-``unfinished`` counts the tasks that are not final. Every task that was added leaves the planner exactly once: through
-`finish`, or in the list of the `Fallen`.
+its pool's ready queue, or parked on exactly one thing, or has ended an attempt and waits for `free` or `again`; a thing
+is held only by tasks that were started and not yet freed; ``unfinished`` counts the tasks that are not final. Every task
+that was added leaves the planner exactly once: through `finish`, or in the list of the `Fallen`.
 
 Modelled after CPython's ``graphlib.TopologicalSorter`` (few verbs), h11 (the transition table, in `pexen.core.node`) and
 ninja's Plan (critical path weights, four endings of a run).
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pexen.core.graph import DEFAULT_POOL, Graph, shown
-from pexen.core.locks import Lock, Resource, S, Thing
+from pexen.core.locks import Later, Lock, Resource, S, Thing
 from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State, Waiting
 from pexen.errors import InternalError
 
@@ -68,6 +68,7 @@ class Planner:
         self._nodes = self._graph.nodes
         self._queues = self._graph.queues
         self._world = self._graph.world
+        self._later = Later()
         self._durations = durations
         self.fallen: list[Fallen] = []
         self._barrier: Node | None = None
@@ -79,6 +80,7 @@ class Planner:
         self._holds = 0
         self.unfinished = 0
         self.running = 0
+        self._up = 0
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
@@ -155,6 +157,7 @@ class Planner:
         """Note that a running service is up: its dependants may start."""
         node = self._expect(task, RUNNING, "provide")
         node.state = UP
+        self._up += 1
         self._succeed(node)
 
     def finish(
@@ -170,6 +173,7 @@ class Planner:
             raise InternalError(f"finish: {node.path} is {node.state.name}")
         was_up = node.state is UP
         self.running -= 1
+        self._up -= was_up
         self.unfinished -= 1
         if success:
             node.state = DONE
@@ -195,14 +199,14 @@ class Planner:
         if node.state is RUNNING or node.state is UP or node not in self._unfreed:
             return
         self._release(node)
-        if node.state is READY:
+        if node.state is READY and not self._later.is_parked(node):
             node.queue.push(node.key())
 
-    def requeue(self, task: Task, *, free: bool = True) -> None:
+    def requeue(self, task: Task, *, free: bool = True, later: bool = False) -> None:
         """Put a running task back to ready, for another attempt; what it held is released.
 
         With ``free=False`` processes of the last attempt may still live: it keeps all it holds, and starts again only
-        after the verb `free`.
+        after the verb `free`. With ``later`` it starts again only after the verb `again`; with both, after both.
         """
         node = self._expect(task, RUNNING, "requeue")
         self.running -= 1
@@ -214,10 +218,21 @@ class Planner:
                 self._world.offer()
         elif free:
             self._release(node)
+        if later:
+            self._later.park(node)
         if self._draining and not (self._spares_cleanups and node.task.cleanup):
             self._cancel([node], "the run is ending")
-        elif free:
+        elif free and not later:
             node.queue.push(node.key())
+
+    def again(self, task: Task) -> None:
+        """Let a task that was requeued for ``later`` be offered; for one that does not wait for that, do nothing."""
+        node = self._nodes[task.path]  # type: ignore[index]
+        if self._later.is_parked(node):
+            self._later.unpark(node)
+            node.waiting = None
+            if node not in self._unfreed:
+                node.queue.push(node.key())
 
     def hold(self) -> None:
         """Somebody may still add tasks: the run is not over before `release`."""
@@ -247,9 +262,11 @@ class Planner:
         for thing, _ in node.needs or ():
             if isinstance(thing, Lock) and thing is not self._world and node in thing.holders:
                 thing.poison(node)
-                for waiter in [entry[3] for queue in thing.waiting.values() for entry in queue.entries()]:
-                    if thing.is_parked(waiter):
-                        culprit = thing.culprit(waiter.waiting.want)  # type: ignore[union-attr]
+                parked = [entry[3] for queue in thing.waiting.values() for entry in queue.entries()]
+                for waiter in (*parked, *self._later.nodes):
+                    want = dict(waiter.needs or ()).get(thing)
+                    if want is not None and (thing.is_parked(waiter) or self._later.is_parked(waiter)):
+                        culprit = thing.culprit(want)
                         if culprit is not None:
                             self._fall(waiter, _poisoned(thing, culprit))
         return self.take_fallen()
@@ -274,9 +291,26 @@ class Planner:
 
         ``asked`` tells that `next` has just said no for every pool, so what is in the ready queues counts for nothing.
         """
-        if self.is_over() or self.running or self._holds or self._unfreed or self.fallen:
+        if self.is_over() or self.running or self._holds or self._unfreed or self.fallen or self._later.parked:
             return False
         return asked or not self._has_queued()
+
+    def is_waiting(self) -> bool:
+        """Tell whether nothing will start before `again`, if `next` has just said no for every pool.
+
+        So no attempt runs (services that are up count for nothing: what keeps them up is among what waits), and no ready
+        task waits for the processes of one that has ended. Whoever holds the run may still add tasks.
+        """
+        if not self._later.parked or self.running > self._up or self.fallen:
+            return False
+        if all(node.state is UP for node in self._unfreed):
+            return True
+        return not any(node.state is READY and not self._later.is_parked(node) for node in self._nodes.values())
+
+    @property
+    def waiting_to_be_tried(self) -> int:
+        """How many tasks wait for `again`."""
+        return self._later.parked
 
     def take_fallen(self) -> list[Fallen]:
         """Return the tasks that have fallen since the last time anybody asked, in order."""
@@ -482,7 +516,7 @@ class Planner:
 
     def _give_up_sleepers(self) -> bool:
         """Let lazy tasks leave that others only wait for the end of (``after``), when nothing else can happen."""
-        if self._holds or self._unfreed or self._has_queued():
+        if self._holds or self._unfreed or self._later.parked or self._has_queued():
             return False
         dormant, followers = self._graph.dormant, self._graph.followers
         found = [
@@ -652,10 +686,13 @@ class Planner:
             for provider in self._graph.after.get(node, ()):
                 if provider.state not in FINAL:
                     yield f"runs after {provider.path} ({provider.state.name.lower()})"
-        elif node.state is READY and node in self._unfreed:
-            yield "the processes of its last attempt are not gone yet"
         elif node.state is READY:
-            yield from self._lacks(node)
+            if node in self._unfreed:
+                yield "the processes of its last attempt are not gone yet"
+            if self._later.is_parked(node):
+                yield "waits to be tried again"
+            elif node not in self._unfreed:
+                yield from self._lacks(node)
 
     def _lacks(self, node: Node) -> Iterable[str]:
         refused = False

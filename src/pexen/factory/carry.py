@@ -37,6 +37,7 @@ from pexen.model.modules import TREE_MODULES
 from pexen.model.path import last_of
 from pexen.model.scope import Scopes, Several
 from pexen.model.task import Task
+from pexen.model.waiver import Waiver, waiver
 
 Json = Any
 _PLAIN = (str, int, float, bool, type(None))
@@ -46,6 +47,7 @@ _TAGS: dict[type, tuple[str, Callable[[Any], Iterable[Any]]]] = {
     AllOf: ("all", lambda item: (item.of,)),
     Named: ("named", lambda item: (item.parameter, item.requirement)),
     TreeLock: ("tree", lambda item: item.parts),
+    Waiver: ("waiver", lambda item: (item.applies, item.reason, item.until and item.until.isoformat())),
 }
 _MAKES: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "list": list,
@@ -53,6 +55,7 @@ _MAKES: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "all": lambda parts: AllOf(*parts),
     "named": lambda parts: Named(*parts),
     "tree": TreeLock,
+    "waiver": lambda parts: waiver(parts[1], until=parts[2])(parts[0]),
 }
 
 

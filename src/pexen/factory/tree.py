@@ -42,6 +42,7 @@ from pexen.factory.params import Params
 from pexen.factory.taskfile import ENDING, Defined, comment_block, sidecar, task_file, wrapped_by
 from pexen.model.meta import EMPTY, FIELDS, inherited, normalise
 from pexen.model.task import Task
+from pexen.model.waiver import Waiver
 
 CONFIG = "pexen.toml"
 PYPROJECT = "pyproject.toml"
@@ -216,7 +217,7 @@ class Walk:
         file = f"{home.path}/{PEXENFILE}"
         values = {key: getattr(module, key) for key in ("files", "ignore") if hasattr(module, key)}
         scope = _narrowed(scope, home.folder, values, {key: assigned(file, key) for key in values})
-        scope = self._defaults(module, home, file, scope)
+        scope = self._waivers(module, home, self._defaults(module, home, file, scope))
         for index, own in enumerate(made_by(home, module, self.params, self.facts)):
             task, kept = own.task, _own(own.task)
             conditions.check(task.when, task.host, own.where)
@@ -247,6 +248,12 @@ class Walk:
         )
         self._locate(home, ("defaults",), normal)
         return _with_defaults(scope, normal)
+
+    def _waivers(self, module: ModuleType, home: Home, scope: Scope) -> Scope:
+        """Return the scope with the waivers that a pexenfile has by name."""
+        found = {name: value for name, value in vars(module).items() if isinstance(value, Waiver)}
+        self.references |= {id(one.applies): (home.module, name) for name, one in found.items()}
+        return _with_defaults(scope, {"waivers": tuple(found.values())}) if found else scope
 
     def _locate(self, home: Home, steps: tuple[Any, ...], values: Mapping[str, Any]) -> None:
         """Remember how to find the callables in metadata again, in a process that has loaded the same pexenfile."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pexen.errors import DefinitionError, PexenError, nearest
 from pexen.model.meta import EMPTY
@@ -10,33 +12,98 @@ from pexen.model.result import LEVELS, Report, merge_shared
 from pexen.model.running import CURRENT as CURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+class Line(Protocol):
+    """How what a task says gets to the run: directly, or from a worker process. From any thread."""
+
+    def say_report(self, report: Report) -> None:
+        """Deliver a report."""
+
+    def say_limit(self, what: str, seconds: float) -> None:
+        """Deliver a change of the timeout."""
+
+    def say_heartbeat(self) -> None:
+        """Deliver a sign of life."""
+
+    def keep_file(self, file: str, name: str) -> str:
+        """Copy a file to the attempt's folder; return the copy."""
+
+    def make_dir(self) -> str:
+        """Return the attempt's folder, which is there now."""
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the attempt was asked to stop."""
+
+
+class Limit:
+    """The attempt's own time limit, as its code may change it."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def set(self, span: float | str) -> None:
+        """Allow so much time from now on, whatever the limit was: seconds, or ``"5m"``."""
+        self._change("set", span)
+
+    def add(self, span: float | str) -> None:
+        """Allow so much more time; negative seconds take some away. Without a limit nothing happens."""
+        self._change("add", span)
+
+    def pause(self) -> None:
+        """Stop counting until `resume`; may be nested, and a limit that is set in between holds in between."""
+        self._line.say_limit("pause", 0.0)
+
+    def resume(self) -> None:
+        """Go on counting where the last `pause` stopped."""
+        self._line.say_limit("resume", 0.0)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the block."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def _change(self, what: str, span: float | str) -> None:
+        from pexen.model.control import limited
+
+        try:
+            self._line.say_limit(*limited(what, span))
+        except ValueError as error:
+            raise DefinitionError(str(error)) from None
 
 
 class Context:
     """The running attempt, for the code of its task.
 
-    ``path``, ``attempt`` (from 1), ``units`` (resource name to the units given to the task). May be used from any
-    thread of the task; what is said after the attempt has ended is dropped.
+    ``path`` of the task, ``attempt`` (from 1), ``reboots`` (how often the machine was restarted for it), ``units``
+    (resource name to the units given to the task), ``timeout`` (a `Limit`), ``folder`` (where its executable runs). May be
+    used from any thread of the task; what is said after the attempt has ended is dropped.
     """
 
     def __init__(
         self,
+        line: Line,
         *,
         path: str,
         attempt: int = 1,
         units: Mapping[str, tuple[str, ...]] = EMPTY,
         layers: Sequence[Any] = (),
-        report: Callable[[Report], None],
-        is_cancelled: Callable[[], bool],
+        folder: str | None = None,
     ) -> None:
         self.path = path
         self.attempt = attempt
+        self.reboots = 0
         self.units = units
+        self.timeout = Limit(line)
+        self._line = line
         self._layers = layers
+        self._folder = folder
         self._shared: dict[str, Any] | None = None
-        self._report = report
-        self._is_cancelled = is_cancelled
 
     def context(self) -> Context:
         """Return self, as an attempt returns its context."""
@@ -57,7 +124,17 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """Whether the task has been asked to stop."""
-        return self._is_cancelled()
+        return self._line.is_cancelled()
+
+    @property
+    def dir(self) -> str:
+        """A folder of this attempt alone, for whatever is worth keeping. It is made when somebody asks."""
+        return self._line.make_dir()
+
+    @property
+    def folder(self) -> str:
+        """The folder the executable runs in; for anything else the working folder."""
+        return self._folder or os.getcwd()
 
     def report(
         self, name: str, status: str = "pass", message: str = "", *, data: Mapping[str, Any] = EMPTY,
@@ -71,7 +148,25 @@ class Context:
             raise DefinitionError(
                 f"a report's status is one of {', '.join(LEVELS)}, not {status!r}", hint=nearest(str(status), LEVELS)
             )
-        self._report(Report(str(name), status, str(message), dict(data), tuple(map(str, files))))
+        self._line.say_report(Report(str(name), status, str(message), dict(data), tuple(map(str, files))))
+
+    def attach(self, file: str | os.PathLike[str], name: str = "") -> str:
+        """Keep a copy of a file with what the attempt leaves behind; return where. Raises `OSError`."""
+        return self._line.keep_file(os.fspath(file), name)
+
+    def heartbeat(self) -> None:
+        """Say that the task is alive, though it prints nothing; see ``idle_timeout``."""
+        self._line.say_heartbeat()
+
+    def add(self, *tasks: Any) -> None:
+        """Add tasks to the run. Not yet: raises `PexenError`."""
+        raise PexenError(
+            "this version of pexen cannot add tasks from inside a task", hint="Sched.add in the loop over run()"
+        )
+
+    def reboot(self, **how: Any) -> None:
+        """Restart the machine and enter the task again. Not yet: raises `PexenError`."""
+        raise PexenError("this version of pexen cannot restart the machine")
 
 
 def current() -> Context:

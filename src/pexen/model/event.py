@@ -21,6 +21,15 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """A running task has changed its own timeout: ``what`` is set, add, pause or resume."""
+
+    attempt: Attempt
+    what: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Returned:
     """An attempt comes back unstarted (its worker died, or it was taken back); it is not charged to the task."""
 
@@ -42,4 +51,4 @@ class Broken:
     reason: str
 
 
-Event = Outcome | Reported | Returned | Freed | Broken
+Event = Outcome | Reported | Limited | Returned | Freed | Broken

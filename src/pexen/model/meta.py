@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from pexen.errors import DefinitionError, nearest
 from pexen.model.path import check_path
+from pexen.model.waiver import Waiver
 
 T = TypeVar("T")
 
@@ -263,12 +264,21 @@ def paths(key: str, value: Any) -> tuple[str, ...]:
     return tuple(str(item) for item in _several(key, value))
 
 
-def callables(key: str, value: Any) -> tuple[Callable[..., Any], ...]:
-    """Accept one callable or several."""
+def waived(key: str, value: Any) -> tuple[Waiver, ...]:
+    """Accept what `pexen.waiver` makes."""
+    items = (value,) if isinstance(value, Waiver) else tuple(_several(key, value))
+    for item in items:
+        if not isinstance(item, Waiver):
+            raise wrong(key, item, 'a waiver: @pexen.waiver("reason")')
+    return items
+
+
+def surroundings(key: str, value: Any) -> tuple[str | Callable[..., Any], ...]:
+    """Accept generator functions, and names of those that come with pexen."""
     items = tuple(_several(key, value))
     for item in items:
-        if not callable(item):
-            raise wrong(key, item, "a callable")
+        if not callable(item) and not (isinstance(item, str) and item):
+            raise wrong(key, item, "a generator function, or the name of a ready-made one")
     return items
 
 

@@ -6,6 +6,7 @@ a task that simply passed, keeps six words and no more, everything else goes int
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -97,6 +98,17 @@ class Pickled:
         """Unpickle; raises whatever the value's own code raises."""
         return pickle.loads(self.data)  # noqa: S301 - made by our own worker in this run, never read from disk
 
+    def plain(self) -> Any:
+        """Return the value if it is made of built-in types; runs no code of anybody's. Raises `pickle.UnpicklingError`."""
+        return _Plain(io.BytesIO(self.data)).load()
+
+
+class _Plain(pickle.Unpickler):
+    """Finds no class and no function: nothing but what the format itself knows."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"{module}.{name} is no built-in type")
+
 
 class Outcome:
     """How an attempt ended: the event that a pool posts.
@@ -111,6 +123,10 @@ class Outcome:
     reason: str = ""
     shared: Any = None
     output: Output | None = None
+    killed: str = ""
+    """The processes that had to be killed behind it, in words."""
+    artifacts: tuple[str, ...] = ()
+    keeper: Any = None
     deps_ok: bool = False
     locks_ok: bool = True
     freed: bool = True
@@ -169,7 +185,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One attempt that is over, as `Result.attempts` shows it. ``started`` is seconds since the epoch."""
+    """One attempt that is over, as `Result.attempts` shows it. ``start`` is seconds since the epoch."""
 
     number: int
     status: Status
@@ -178,6 +194,10 @@ class Ended:
     failure: Failure | None = None
     reason: str = ""
     output: Output | None = None
+    reports: tuple[Report, ...] = ()
+    leaked: str = ""
+    evidence: str = ""
+    artifacts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -190,6 +210,13 @@ class Details:
     earlier: tuple[Ended, ...] = ()
     shared: tuple[Any, ...] = ()
     output: Output | None = None
+    leaked: str = ""
+    evidence: str = ""
+    artifacts: tuple[str, ...] = ()
+    original: Status | None = None
+    waived: str = ""
+    keeper: Any = None
+    """Whatever must stay alive as long as the artifacts are wanted."""
 
 
 _NOTHING = Details()
@@ -257,6 +284,36 @@ class Result:
         return self.details.reports
 
     @property
+    def original(self) -> Status:
+        """The status before anybody has waived it or had expected it; dependants go by this one."""
+        return self.details.original or self.status
+
+    @property
+    def waived(self) -> str:
+        """Why the status is another one than the original; empty when it is not."""
+        return self.details.waived
+
+    @property
+    def flaky(self) -> bool:
+        """Whether it succeeded after attempts that did not."""
+        return self.original.is_success and any(one.status in BAD for one in self.details.earlier)
+
+    @property
+    def leaked(self) -> str:
+        """The processes that it had left behind, in words: ``2 processes (sleep, sh)``. They have been killed."""
+        return self.details.leaked
+
+    @property
+    def evidence(self) -> str:
+        """What it was doing when it had to be ended: stacks, processes, last output; shortened."""
+        return self.details.evidence
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """The files in its own folder: what it has attached or put there, and evidence."""
+        return self.details.artifacts
+
+    @property
     def shared(self) -> dict[str, Any]:
         """The task's shared dict as its dependants see it."""
         return merge_shared(self.details.shared)
@@ -268,8 +325,9 @@ class Result:
             return self.details.earlier
         about = self.details
         last = Ended(
-            len(about.earlier) + 1, self.status, self.start, self.duration, about.failure, about.reason, about.output
-        )
+            len(about.earlier) + 1, self.original, self.start, self.duration, about.failure, about.reason, about.output,
+            about.reports, about.leaked, about.evidence, about.artifacts,
+        )  # fmt: skip
         return (*about.earlier, last)
 
     @property
@@ -293,15 +351,18 @@ class Result:
         if about is not None:
             failure = about.failure and replace(about.failure, carried=_carry(about.failure.carried))
             output = about.output and replace(about.output, keeper=None)
-            about = Details(
-                failure,
-                about.reason,
-                tuple(replace(one, data=_carry_items(one.data)) for one in about.reports),
-                about.earlier,
-                tuple(_carry(layer) or _carry_items(layer) for layer in about.shared),
-                output,
+            about = replace(
+                about,
+                failure=failure,
+                reports=_carry_reports(about.reports),
+                earlier=tuple(
+                    replace(one, failure=None, output=None, reports=_carry_reports(one.reports))
+                    for one in about.earlier
+                ),
+                shared=tuple(_carry(layer) or _carry_items(layer) for layer in about.shared),
+                output=output,
+                keeper=None,
             )
-            about.earlier = tuple(replace(one, failure=None, output=None) for one in about.earlier)
         return (_restore, (self.path, str(self.status), _carry(self._value), self.start, self.duration, about))
 
 
@@ -317,6 +378,11 @@ def _carry(value: Any) -> Any:
     except BaseException:  # noqa: BLE001 - a value's own pickling may raise anything
         return None
     return Pickled(data)
+
+
+def _carry_reports(reports: tuple[Report, ...]) -> tuple[Report, ...]:
+    """Return the reports with that of their data which surely pickles."""
+    return tuple(replace(one, data=_carry_items(one.data)) for one in reports)
 
 
 def _carry_items(items: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,10 +408,10 @@ def merge_shared(layers: Iterable[Any]) -> dict[str, Any]:
     return merged
 
 
-def worst(status: Status, reports: Iterable[Report]) -> Status:
-    """Return the worse of an attempt's own status and what its reports say."""
-    for report in reports:
-        said = _LEVEL_MEANS.get(report.status, Status.PASSED)
+def worst(status: Status, levels: Iterable[str]) -> Status:
+    """Return the worse of an attempt's own status and what its reports say, given by their levels."""
+    for level in levels:
+        said = _LEVEL_MEANS.get(level, Status.PASSED)
         if _SEVERITY[said] > _SEVERITY[status] or (status is Status.SKIPPED and said is Status.WARNED):
             status = said
     return status

@@ -17,6 +17,7 @@ from pexen.errors import DefinitionError
 from pexen.model import meta as m
 from pexen.model.command import Command, as_command
 from pexen.model.path import check_path, last_of
+from pexen.model.waiver import Waiver
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,7 +64,9 @@ class Task:
     retry_on = m.Field[tuple[str, ...]](("failed", "error", "timeout", "crashed", "lost"), m.texts)
     retry_delay = m.Field[float](0.0, m.duration)
     xfail = m.Field[str | bool](False, m.verdict)
-    around = m.Field[tuple[Callable[..., Any], ...]]((), m.callables, "together")
+    waivers = m.Field[tuple[Waiver, ...]]((), m.waived, "together")
+    around = m.Field[tuple[str | Callable[..., Any], ...]]((), m.surroundings, "together")
+    tap = m.Field(False, m.flag)
     once = m.Field(False, m.flag)
     volatile = m.Field(False, m.flag)
     service = m.Field(False, m.flag)
@@ -208,3 +211,17 @@ def command(
     Exit status 0 is ``passed``, 77 ``skipped``, anything else ``failed``. ``env`` is added to the environment.
     """
     return Task(as_command(argv, cwd, env), path, **meta)
+
+
+def held_by(task: Task) -> str:
+    """Return what a running task holds, in words: ``claims disk, uses net, 2 cpu``."""
+    if not task.meta:
+        return ""
+    meta = task.meta
+    words = [f"{verb} {', '.join(map(_shown, meta[verb]))}" for verb in ("claims", "uses") if meta.get(verb)]
+    words += [f"{amount:g} {name}" for name, amount in (meta.get("resources") or m.EMPTY).items()]
+    return ", ".join(words + ["alone"] * bool(meta.get("alone")))
+
+
+def _shown(lock: Any) -> str:
+    return ":".join(map(str, lock)) if isinstance(lock, tuple) else str(lock)

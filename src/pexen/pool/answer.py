@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pexen.model.result import Failure, Outcome, Output, Pickled, Report, Status
-from pexen.pool import wire
+from pexen.model.control import understood
+from pexen.model.result import Failure, Outcome, Output, Pickled, Status
+from pexen.pool import spool, wire
 
 if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
 
 
-def ending(attempt: Attempt, payload: wire.Bytes, folder: str | None) -> tuple[Outcome, bool]:
-    """Return the outcome that a result frame tells, and whether the worker ends now. ``folder`` holds the output."""
+def ending(attempt: Attempt, payload: wire.Bytes, folder: str | None, cap: int) -> tuple[Outcome, int]:
+    """Return the outcome that a result frame tells, and its flags. ``folder`` holds the output, of which ``cap`` is kept."""
     try:
         flags, started, duration = wire.END.unpack_from(payload)
     except struct.error as error:
@@ -26,13 +27,13 @@ def ending(attempt: Attempt, payload: wire.Bytes, folder: str | None) -> tuple[O
     outcome = Outcome(attempt, Status.PASSED, None, started, duration)
     attempt.started = started
     if len(payload) > wire.END.size:
-        _complete(outcome, wire.unpack_parts(payload, wire.END.size), folder)
+        _complete(outcome, wire.unpack_parts(payload, wire.END.size), folder, cap)
         outcome.deps_ok = bool(flags & wire.DEPS_OK)
         outcome.locks_ok = not flags & wire.LOCKS_BAD
-    return outcome, bool(flags & wire.LEAVING)
+    return outcome, flags
 
 
-def _complete(outcome: Outcome, parts: dict[int, bytes], folder: str | None) -> None:
+def _complete(outcome: Outcome, parts: dict[int, bytes], folder: str | None, cap: int) -> None:
     text = {number: wire.decoded(data) for number, data in parts.items() if number in _TEXTS}
     outcome.status = Status(text.get(wire.STATUS, "passed"))
     outcome.reason = text.get(wire.REASON, "")
@@ -47,7 +48,7 @@ def _complete(outcome: Outcome, parts: dict[int, bytes], folder: str | None) -> 
         )
     if wire.OUTPUT in parts and folder is not None:
         size = int.from_bytes(parts[wire.OUTPUT], "little")
-        outcome.output = Output(output_file(folder, outcome.attempt.id), size)
+        outcome.output = _output(output_file(folder, outcome.attempt.id), size, cap)
 
 
 _TEXTS = frozenset({wire.STATUS, wire.TYPE, wire.MESSAGE, wire.TRACEBACK, wire.REASON})
@@ -57,10 +58,9 @@ def _pickled(data: bytes | None) -> Pickled | None:
     return None if data is None else Pickled(data)
 
 
-def report(payload: wire.Bytes) -> Report:
-    """Return the report that a frame carries."""
-    name, status, message, data, files = json.loads(wire.decoded(payload))
-    return Report(name, status, message, data, tuple(files))
+def said(payload: wire.Bytes) -> tuple[str, Any]:
+    """Return the verb and the argument that a frame carries."""
+    return understood(json.loads(wire.decoded(payload)))
 
 
 def output_file(folder: str, number: int) -> str:
@@ -68,7 +68,12 @@ def output_file(folder: str, number: int) -> str:
     return f"{folder}/{number}.out"
 
 
-def output_left(folder: str | None, number: int) -> Output | None:
+def _output(file: str, size: int, cap: int) -> Output:
+    """Return what is in a file, cut to head and tail when that is too much."""
+    return Output(file, size, spool.shortened(file, size, cap))
+
+
+def output_left(folder: str | None, number: int, cap: int) -> Output | None:
     """Return what an attempt has printed that cannot tell any more; an empty file is removed."""
     if folder is None:
         return None
@@ -79,4 +84,4 @@ def output_left(folder: str | None, number: int) -> Output | None:
             os.unlink(file)
     except OSError:
         return None
-    return Output(file, size) if size else None
+    return _output(file, size, cap) if size else None

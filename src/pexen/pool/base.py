@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
     from pexen.model.call import Source
     from pexen.model.event import Event
+    from pexen.pool.files import Files
 
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 class Mailbox(Protocol):
@@ -73,6 +74,9 @@ class Pool(Protocol):
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """Ask a running attempt to stop, or with ``force`` end it now; its outcome is posted as ever."""
 
+    def examine(self, attempt: Attempt) -> None:
+        """Note what a running attempt is doing: until its outcome is posted its ``evidence`` says so. From any thread."""
+
     def close(self) -> Survivors:
         """End everything, wait for it, and return what could not be ended."""
 
@@ -80,10 +84,11 @@ class Pool(Protocol):
 PASSED = Status.PASSED  # an enum's attribute costs as much as the rest of `execute`
 
 
-def execute(attempt: Attempt) -> Outcome:
+def execute(attempt: Attempt, files: Files | None = None) -> Outcome:
     """Run an attempt's callable here and now; return how it ended. Lets no exception of any kind escape."""
     call = attempt.call
     CURRENT.set(attempt)
+    attempt.files = files
     attempt.started = started = monotonic()
     try:
         if call is PLAIN:
@@ -98,6 +103,9 @@ def execute(attempt: Attempt) -> Outcome:
     if attempt.made is not None:  # not asked of CURRENT: a coroutine has contextvars of its own
         outcome.shared = attempt.made.written
         attempt.made = None
+    if files is not None and files.is_used:
+        outcome.artifacts = files.left(attempt.id)
+        outcome.keeper = files.keeper
     return outcome
 
 
@@ -139,7 +147,7 @@ def failure_of(error: BaseException) -> Failure:
     """Return an exception as type name, message and traceback; its own ``__str__`` may be hostile."""
     try:
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
             trace = trace.tb_next
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:

@@ -5,8 +5,12 @@ One thread starts, watches and reaps all of them. It waits on an epoll for the p
 makes the run submit the next attempt on this very thread, which is about to look at its queue: nobody rings then.
 
 **An attempt has ended when its process has exited**, not when its output is closed. Then, in this order: make sure that
-it is a zombie and ours (`waitid` without reaping), send SIGKILL to its process group, whose number nobody else can get
-before the leader is reaped, then reap. Only this thread reaps, so only this thread signals groups.
+it is a zombie and ours (`waitid` without reaping), hear what it has said to the last, end what it has left behind
+(`pexen.pool.tree`), send SIGKILL to its process group, whose number nobody else can get before the leader is reaped, then
+reap. Only this thread reaps, so only this thread signals groups.
+
+**Has it left anything behind?** Looking takes longer than /bin/true. But numbers of processes are given out in order: as
+long as the newest is the one of our own last start, nobody has forked. When it is not, whoever was running may have.
 
 **What we asked for is `CANCELLED`**: an attempt that was sent a signal on request ends so however it went down, except
 by exit status 0. SIGTERM is followed by SIGCONT, or a stopped process would never hear of it.
@@ -22,27 +26,39 @@ it, which would keep the closed one reporting.
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
+import socket
 import threading
+import time
 from collections import deque
 from contextlib import ExitStack, suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from pexen.errors import PoolError
 from pexen.model.command import Command
 from pexen.model.cpus import usable_cpus
-from pexen.model.event import Broken, Returned
-from pexen.model.result import Outcome, Status
+from pexen.model.event import Broken, Reported, Returned
+from pexen.model.result import Outcome, Report, Status
+from pexen.pool import evidence, subreaper, tree
 from pexen.pool.base import Survivors
-from pexen.pool.spawn import SCARCE, Environment, spawner
-from pexen.pool.spool import CAP, Sink, Spool, above_streams
+from pexen.pool.channel import Channel, Doors, Ear
+from pexen.pool.files import Files
+from pexen.pool.spawn import CONTROL, SCARCE, Environment, spawner
+from pexen.pool.spool import CAP, Spool, above_streams
+from pexen.pool.values import Values
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pexen.model.attempt import Attempt
     from pexen.model.event import Event
     from pexen.pool.base import Mailbox
+    from pexen.pool.spool import Sink
+    from pexen.pool.tap import Tap
 
 LOOK = 0.5
 """Seconds between two looks at the output of what is running."""
@@ -50,6 +66,10 @@ SOON = 0.05
 """The same while something prints more than is kept."""
 PATIENCE = 10.0
 """Seconds that a killed process may take to go when the pool is closed; longer means it is stuck in the kernel."""
+EYES = 4
+"""Looks at the output within the ``idle_timeout`` of a task."""
+_SLACK, _KINDS = 50_000, 10_000
+"""Nanoseconds: the timer slack of all processes whose parents have not set another one, and how much is added at most."""
 SKIP = 77
 """The exit status by which an executable says that it cannot be run here, as in automake."""
 TAKEN = "its exit status was taken by other code in this process, or SIGCHLD is ignored"
@@ -58,9 +78,10 @@ TAKEN = "its exit status was taken by other code in this process, or SIGCHLD is 
 class CommandPool:
     """Runs tasks that are a `pexen.command`, ``workers`` (default: the usable CPUs) at a time.
 
-    With ``capture``, standard input is empty and what a task prints goes to ``<output>/<attempt id>.out``, or to a
-    private folder that lives as long as the results; more than ``cap`` bytes are cut to head and tail. Without it a
-    task has the runner's own standard streams. Folder and environment are the runner's when the pool is opened.
+    With ``capture``, standard input is empty and what a task prints goes to ``<output>/<attempt id>.out``; more than
+    ``cap`` bytes are cut to head and tail. Without it a task has the runner's own standard streams. Without ``output`` the
+    files are in a private folder that lives as long as the results. Folder and environment are the runner's when the
+    pool is opened.
     """
 
     executes = True
@@ -71,7 +92,7 @@ class CommandPool:
         workers: int | None = None,
         *,
         output: str | os.PathLike[str] | None = None,
-        capture: bool = True,
+        capture: bool = False,
         cap: int = CAP,
     ) -> None:
         self.workers = workers or usable_cpus()
@@ -83,7 +104,7 @@ class CommandPool:
 
     def open(self, mailbox: Mailbox) -> None:
         """Start the thread. Raises `OSError` when there are no descriptors for it."""
-        self._loop = _Loop(mailbox, self.workers, Spool(self._output, self._cap) if self._capture else None)
+        self._loop = _Loop(mailbox, self.workers, Files(self._output), self._cap if self._capture else None)
 
     def submit(self, attempt: Attempt) -> None:
         """Enqueue an attempt."""
@@ -97,6 +118,11 @@ class CommandPool:
         if self._loop is not None:
             self._loop.put_request(attempt, force)
 
+    def examine(self, attempt: Attempt) -> None:
+        """Note what a running attempt is doing, for its ``evidence``."""
+        if self._loop is not None:
+            self._loop.put_question(attempt)
+
     def close(self) -> Survivors:
         """Kill what is running, give back what is queued, wait until all is gone."""
         loop, self._loop = self._loop, None
@@ -104,15 +130,29 @@ class CommandPool:
 
 
 class _Running:
-    """One started attempt. ``asked`` is the last signal sent on request."""
+    """One started attempt.
 
-    __slots__ = ("asked", "attempt", "pid", "sink")
+    ``asked`` is the last signal sent on request, ``has_forked`` whether it may have children, ``toll`` who was killed by force.
+    """
 
-    def __init__(self, attempt: Attempt, pid: int, sink: Sink | None) -> None:
+    __slots__ = ("asked", "attempt", "channel", "ears", "has_forked", "lineage", "pid", "pidfd", "sink", "slack", "slot",
+                 "tap", "tapped", "toll")  # fmt: skip
+
+    def __init__(self, attempt: Attempt, slot: int, lineage: str, slack: int) -> None:
         self.attempt = attempt
-        self.pid = pid
-        self.sink = sink
+        self.slot = slot
+        self.lineage = lineage
+        self.slack = slack
+        self.pid = self.pidfd = -1
+        self.sink: Sink | None = None
         self.asked = 0
+        self.has_forked = False
+        self.ears: list[Ear] = []
+        command = attempt.task.callable
+        self.channel = Channel(attempt, command.cwd if isinstance(command, Command) else None)
+        self.tap = _tap() if attempt.task.tap else None
+        self.tapped = 0
+        self.toll: tuple[tree.Killed, ...] = ()
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole process group."""
@@ -126,36 +166,55 @@ class _Running:
         if not force:
             self.signal(signal.SIGCONT)
 
+    def family(self, processes: tree.Processes) -> list[tree.Process]:
+        """Return who belongs to it; for as long as it has not been reaped."""
+        leader = processes.get(self.pid)
+        if leader is None:
+            return []
+        return tree.Family(leader.identity, self.pid, self.pid, self.lineage, self.slack).members(processes)
+
 
 class _Loop:
     """One opening of the pool: its thread, and everything that only this thread touches.
 
-    Other threads come in through `put`, `put_request` and `close` only.
+    Other threads come in through `put`, `put_request`, `put_question` and `close` only.
     """
 
-    def __init__(self, mailbox: Mailbox, workers: int, spool: Spool | None) -> None:
+    def __init__(self, mailbox: Mailbox, workers: int, files: Files, cap: int | None) -> None:
         self._mailbox = mailbox
-        self._workers = workers
-        self._spool = spool
+        self._files = files
+        self._spool = None if cap is None else Spool(files, cap)
+        self._values = Values(files)
+        self._doors = Doors()
+        self._slots = list(range(workers))
         self._queue: deque[Attempt] = deque()
-        self._requests: deque[tuple[Attempt, bool]] = deque()
-        self._running: dict[int, _Running] = {}  # by pidfd
+        self._requests: deque[tuple[Callable[[Attempt], None], Attempt]] = deque()
+        self._running: dict[int, _Running] = {}  # by attempt
+        self._does: dict[int, Callable[[], None]] = {}  # by descriptor
         self._events: list[Event] = []
+        self._answers: list[tuple[Ear, bytes]] = []
         self._stuck: tuple[Attempt, ...] = ()
         self._is_short = False
         self._next_look = 0.0
         self._closing = False
         self._closed = False
         self._door = threading.Lock()  # for what comes in; never held while something is posted
+        self._newest = 0
+        # Unlike those of other runs: what they have started is none of our business.
+        self._lineage = f"{os.getpid()}-{time.time_ns():x}"
+        self._outer = os.environ.get(tree.LINEAGE, "")
+        self._slack = _SLACK + random.randrange(1, _KINDS)  # noqa: S311 - no secret
         with ExitStack() as stack:
             self._folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, self._folder)
             self._null = above_streams(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             stack.callback(os.close, self._null)
+            self._loadavg = above_streams(os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC))
+            stack.callback(os.close, self._loadavg)
             self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             stack.callback(os.close, self._bell)
             self._epoll = stack.enter_context(select.epoll())
-            self._epoll.register(self._bell, select.EPOLLIN)
+            self._listen_to(self._bell, partial(os.eventfd_read, self._bell))
             self._environment = Environment(self._folder)
             self._spawner = spawner(self._folder)
             stack.callback(self._spawner.close)
@@ -173,9 +232,16 @@ class _Loop:
 
     def put_request(self, attempt: Attempt, force: bool) -> None:
         """Enqueue a request to stop an attempt; one that has ended meanwhile is not there to hear of it."""
+        self._put(partial(self._stop, force=force), attempt)
+
+    def put_question(self, attempt: Attempt) -> None:
+        """Enqueue a request to look at what an attempt is doing."""
+        self._put(self._examine, attempt)
+
+    def _put(self, what: Callable[[Attempt], None], attempt: Attempt) -> None:
         with self._door:
             if not self._closed:
-                self._requests.append((attempt, force))
+                self._requests.append((what, attempt))
                 self._ring()
 
     def close(self) -> Survivors:
@@ -212,28 +278,45 @@ class _Loop:
             self._end()
 
     def _post(self) -> None:
-        """Tell the run; it may call `put` meanwhile, or even `close`."""
+        """Tell the run; it may call `put` meanwhile, or even `close`. Then give answers: what they confirm is known."""
         events, self._events = self._events, []
+        answers, self._answers = self._answers, []
         if len(events) == 1:
             self._mailbox.post(events[0])
         else:
             self._mailbox.post_all(events)
+        for ear, answer in answers:
+            ear.answer(answer)
 
     def _wait(self) -> None:
         """Wait for something to happen and deal with it."""
         timeout = max(0.0, self._next_look - monotonic()) if self._running else -1
         for fd, _ in self._epoll.poll(timeout):
-            if fd == self._bell:
-                os.eventfd_read(fd)
-            else:
-                self._look_after(fd)
+            does = self._does.get(fd)
+            if does is not None:  # not closed by one of those before
+                does()
         while self._requests:
-            self._stop(*self._requests.popleft())
+            what, attempt = self._requests.popleft()
+            what(attempt)
         if self._running and monotonic() >= self._next_look:
             self._look()
+        for ear, answer in () if self._events else self._answers:  # a sign of life is nothing to tell the run of
+            ear.answer(answer)
+        if not self._events:
+            self._answers.clear()
+
+    def _listen_to(self, fd: int, does: Callable[[], object]) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
+        self._does[fd] = does  # type: ignore[assignment]
+
+    def _turn_from(self, fd: int) -> None:
+        del self._does[fd]
+        self._epoll.unregister(fd)
+
+    # -- starting ------------------------------------------------------------------------------------------------------
 
     def _start_queued(self) -> None:
-        while self._queue and len(self._running) < self._workers and not self._is_short:
+        while self._queue and self._slots and not self._is_short:
             self._start(self._queue[0])
             if not self._is_short:
                 self._queue.popleft()  # only now, so that no bug in between can lose it
@@ -258,23 +341,65 @@ class _Loop:
             self._watch(running)
 
     def _spawn(self, attempt: Attempt, command: Command) -> _Running:
-        program = self._environment.program(attempt, command)
-        if self._spool is None:
-            pid, sink = self._spawner.spawn(program, None), None
-        else:
-            sink = self._spool.begin(attempt.id)
-            try:
-                pid = self._spawner.spawn(program, (self._null, sink.write))
-            except BaseException:
-                self._spool.drop(sink)
-                raise
-            sink.started()
+        attempt.files = self._files
+        lineage = tree.lineage_below(self._outer, self._lineage, attempt.id)
+        running = _Running(attempt, self._slots[-1], lineage, self._slack + attempt.id % _KINDS)
+        with ExitStack() as undo:
+            undo.callback(self._files.left, attempt.id)
+            ours, theirs = socket.socketpair()
+            running.ears.append(Ear(ours, running.channel))
+            undo.callback(ours.close)
+            with theirs:
+                program = self._environment.program(attempt, command, self._told(running))
+                undo.callback(self._values.forget, attempt.id)
+                streams = None
+                if self._spool is not None:
+                    running.sink = sink = self._spool.begin(attempt.id)
+                    undo.callback(self._spool.drop, sink)
+                    streams = (self._null, sink.write)
+                    attempt.printed = sink.path
+                self._note_forks()
+                subreaper.set_slack(running.slack)  # it and all that it starts inherit it from this thread
+                running.pid = self._spawner.spawn(program, streams, theirs.fileno())
+                self._newest += 1
+                if running.pid != self._newest:
+                    self._note_forks()
+                    self._newest = running.pid
+            undo.pop_all()
+        if running.sink is not None:
+            running.sink.started()
         attempt.started = monotonic()
-        return _Running(attempt, pid, sink)
+        return running
+
+    def _told(self, running: _Running) -> dict[str, str]:
+        """Return the variables that lead the executable to us, and to what it is given."""
+        attempt = running.attempt
+        told = {
+            tree.LINEAGE: running.lineage,
+            "PEXEN_DIR": self._files.lend(attempt.id),
+            "PEXEN_VALUES": self._values.file(attempt),
+        }
+        if self._spawner.gives_control:
+            told["PEXEN_CONTROL"] = str(CONTROL)
+        is_new = self._doors.at(running.slot) is None
+        path = self._doors.path(running.slot)
+        if path:
+            told["PEXEN_SOCKET"] = path
+        if is_new and (door := self._doors.at(running.slot)) is not None:
+            self._listen_to(door.fileno(), partial(self._answer_door, running.slot))
+        return told
+
+    def _note_forks(self) -> None:
+        """Note who may have forked since the last start: nobody, if that got the newest number there is."""
+        newest = tree.newest(self._loadavg)
+        if newest != self._newest:
+            self._newest = newest
+            for running in self._running.values():
+                running.has_forked = True
 
     def _watch(self, running: _Running) -> None:
         try:
-            pidfd = os.pidfd_open(running.pid)
+            running.pidfd = os.pidfd_open(running.pid)
         except ProcessLookupError:
             self._finish(running, Status.LOST, TAKEN)
             return
@@ -284,62 +409,174 @@ class _Loop:
                 os.waitpid(running.pid, 0)
             self._finish(running, Status.ERROR, f"cannot be watched: {error.strerror}")
             return
-        if not self._running:
-            self._next_look = running.attempt.started + LOOK
-        self._running[pidfd] = running
-        self._epoll.register(pidfd, select.EPOLLIN)
+        self._next_look = min(self._next_look or LOOK, running.attempt.started + self._interval(running))
+        self._running[running.attempt.id] = running
+        self._slots.pop()
+        self._listen_to(running.pidfd, partial(self._look_after, running))
+        ear = running.ears[0]
+        self._listen_to(ear.sock.fileno(), partial(self._hear, running, ear))
 
-    def _look_after(self, pidfd: int) -> None:
+    # -- hearing -------------------------------------------------------------------------------------------------------
+
+    def _hear(self, running: _Running, ear: Ear) -> None:
+        """Take in some of what an attempt says."""
+        more, answer = ear.listen()
+        if answer:
+            self._answers.append((ear, answer))
+        if not more and ear.has_hung_up:
+            self._turn_from(ear.sock.fileno())
+            ear.sock.close()
+            running.ears.remove(ear)
+        self._take_events(running)
+
+    def _answer_door(self, slot: int) -> None:
+        """Let in who has come to the socket of a slot, if it is in use."""
+        running = next((one for one in self._running.values() if one.slot == slot), None)
+        door = self._doors.at(slot)
+        while door is not None:
+            try:
+                sock, _ = door.accept()
+            except OSError:  # nobody any more, or no descriptor for one
+                return
+            if running is None:
+                sock.close()
+                continue
+            ear = Ear(sock, running.channel)
+            running.ears.append(ear)
+            self._listen_to(sock.fileno(), partial(self._hear, running, ear))
+
+    def _hear_out(self, running: _Running) -> None:
+        """Take in all that an attempt has said, and close its lines."""
+        self._answer_door(running.slot)
+        for ear in running.ears:
+            answer = ear.listen_out()
+            if answer:
+                self._answers.append((ear, answer))
+            self._turn_from(ear.sock.fileno())
+        self._take_events(running)
+
+    def _take_events(self, running: _Running) -> None:
+        self._events += running.channel.events
+        running.channel.events.clear()
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Look at what has been printed: there may be too much of it, or none for too long."""
+        now, intervals = monotonic(), [LOOK]
+        for running in self._running.values():
+            sink, spool = running.sink, self._spool
+            if sink is None or spool is None:
+                continue
+            before = sink.size
+            intervals += [SOON] if sink.look(spool.cap) else [self._interval(running)]
+            if sink.size != before:
+                running.attempt.heard = now
+            self._read_tap(running)
+        self._next_look = now + min(intervals)
+        self._is_short = False
+
+    def _interval(self, running: _Running) -> float:
+        silence = running.attempt.task.idle_timeout
+        return LOOK if silence is None else min(LOOK, silence / EYES)
+
+    def _read_tap(self, running: _Running, *, to_the_end: bool = False) -> None:
+        """Turn what has been printed since the last time into reports, if it is TAP."""
+        tap, sink = running.tap, running.sink
+        if tap is None:
+            return
+        reports: list[Report] = []
+        while sink is not None and (data := os.pread(sink.fd, 1 << 16, running.tapped)):
+            running.tapped += len(data)
+            reports += tap.feed(data)
+        if to_the_end:
+            reports += tap.end() if sink is not None else [Report("tap", "warn", "its output is not captured")]
+        self._events += [Reported(running.attempt, report) for report in reports]
+
+    def _examine(self, attempt: Attempt) -> None:
+        running = self._running.get(attempt.id)
+        if running is None:
+            return
+        processes = tree.drawn(running.family(tree.recent(running.pid)))
+        output = "" if running.sink is None else running.sink.tail(evidence.LINES)
+        evidence.save(attempt, evidence.gathered(processes=processes, output=output))
+
+    # -- ending --------------------------------------------------------------------------------------------------------
+
+    def _look_after(self, running: _Running) -> None:
         """Deal with a process that has exited; see the order in the module's theory."""
-        running = self._running[pidfd]
+        toll = tree.Toll()
         try:
-            end = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            end = os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         except ChildProcessError:
             status, reason = Status.LOST, TAKEN
+            self._hear_out(running)
         else:
             if end is None:
                 return
+            self._hear_out(running)
+            toll = self._end_the_rest(running)
             running.signal(signal.SIGKILL)
             with suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+                os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
             status, reason = _verdict(end, running.asked)
-        self._forget(pidfd)
+        self._forget(running)
         self._is_short = False
-        self._finish(running, status, reason)
+        killed = toll._replace(killed=running.toll + toll.killed)
+        self._finish(running, status, reason, killed=str(killed) if killed.killed else "", freed=not toll.left)
 
-    def _forget(self, pidfd: int) -> None:
-        del self._running[pidfd]
-        self._epoll.unregister(pidfd)
-        os.close(pidfd)
+    def _end_the_rest(self, running: _Running) -> tree.Toll:
+        """Kill what an exited process has left behind; return who that was."""
+        self._note_forks()
+        if not running.has_forked:
+            return tree.Toll()
+        see = partial(tree.recent, running.pid)
+        if not any(one.is_alive for one in running.family(see())):
+            return tree.Toll()
+        toll = tree.end(running.family, see=see)
+        self._newest = tree.newest(self._loadavg)
+        tree.reap(toll.killed)
+        return toll
 
-    def _finish(self, running: _Running, status: Status, reason: str, *, freed: bool = True) -> None:
-        attempt = running.attempt
+    def _forget(self, running: _Running) -> None:
+        del self._running[running.attempt.id]
+        self._slots.append(running.slot)
+        self._turn_from(running.pidfd)
+        os.close(running.pidfd)
+
+    def _finish(self, running: _Running, status: Status, reason: str, *, killed: str = "", freed: bool = True) -> None:
+        attempt, channel = running.attempt, running.channel
         duration = monotonic() - attempt.started
+        self._read_tap(running, to_the_end=True)
+        for ear in running.ears:
+            ear.sock.close()
+        self._values.forget(attempt.id)
         output = self._spool.end(running.sink) if self._spool and running.sink else None
+        artifacts = self._files.left(attempt.id)
         self._events.append(
-            Outcome(attempt, status, None, attempt.started, duration, reason=reason, output=output, freed=freed)
-        )
+            Outcome(
+                attempt, status, channel.value, attempt.started, duration, reason=reason, output=output, freed=freed,
+                killed=killed, shared=channel.shared or None, artifacts=artifacts,
+                keeper=self._files.keeper if artifacts else None,
+            )
+        )  # fmt: skip
 
-    def _stop(self, attempt: Attempt, force: bool) -> None:
-        for running in self._running.values():
-            if running.attempt is attempt:
-                running.ask(force=force)
-                return
+    def _stop(self, attempt: Attempt, *, force: bool) -> None:
+        running = self._running.get(attempt.id)
+        if running is not None:
+            if force:  # they go with their group, all at once
+                members = running.family(tree.recent(running.pid))
+                running.toll = tuple(tree.Killed(one.pid, one.name, "") for one in members if one.is_alive)
+            running.ask(force=force)
+            return
         with suppress(ValueError):
             self._queue.remove(attempt)
             self._events.append(_unstarted(attempt))
 
-    def _look(self) -> None:
-        spool = self._spool
-        sinks = [running.sink for running in self._running.values() if running.sink]
-        is_busy = spool is not None and sum(spool.look(sink) for sink in sinks) > 0
-        self._next_look = monotonic() + (SOON if is_busy else LOOK)
-        self._is_short = False
-
     def _end(self) -> None:
         """Kill, reap and post everything, then let go of the descriptors."""
         try:
-            self._epoll.unregister(self._bell)
+            self._turn_from(self._bell)
             self._kill_all()
             while self._is_anything_left():
                 self._post()
@@ -347,19 +584,25 @@ class _Loop:
             with self._door:
                 self._closed = True
                 self._descriptors.close()
+            self._doors.close()
+            self._values.close()
             if self._spool:
                 self._spool.close()
+            self._files.close()
 
     def _kill_all(self) -> None:
         for running in self._running.values():
             running.ask(force=True)
         deadline = monotonic() + PATIENCE
         while self._running and (left := deadline - monotonic()) > 0:
-            for pidfd, _ in self._epoll.poll(left):
-                self._look_after(pidfd)
+            for fd, _ in self._epoll.poll(left):
+                does = self._does.get(fd)
+                if does is not None:
+                    does()
         self._stuck = tuple(running.attempt for running in self._running.values())
-        for pidfd, running in list(self._running.items()):
-            self._forget(pidfd)
+        for running in list(self._running.values()):
+            self._hear_out(running)
+            self._forget(running)
             self._finish(running, Status.CANCELLED, "killed on request, but it does not go", freed=False)
 
     def _is_anything_left(self) -> bool:
@@ -369,6 +612,12 @@ class _Loop:
             self._queue.clear()
             self._closed = not self._events
         return not self._closed
+
+
+def _tap() -> Tap:
+    from pexen.pool.tap import Tap  # few tasks want it
+
+    return Tap()
 
 
 def _unstarted(attempt: Attempt) -> Outcome:

@@ -29,11 +29,11 @@ import threading
 from collections import deque
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pexen.model.event import Broken, Freed, Reported, Returned
-from pexen.model.result import Outcome, Status
-from pexen.pool import answer, wire
+from pexen.model.event import Broken, Freed, Limited, Reported, Returned
+from pexen.model.result import Outcome, Output, Status
+from pexen.pool import answer, evidence, wire
 from pexen.pool.ahead import Ahead, Fixed
 from pexen.pool.base import failure_of
 from pexen.pool.bell import Bell
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
     from pexen.model.event import Event
     from pexen.pool.base import Mailbox
+    from pexen.pool.files import Files
 
 PATIENCE = 0.005
 """Seconds an attempt may run before those sent behind it are taken back."""
@@ -55,6 +56,10 @@ SUSPICIONS = 2
 """How often an attempt may head the queue of a dead worker without a sign that it had begun."""
 GRACE = 1.0
 """Seconds for a worker to end by itself, when it was told to or has closed its socket."""
+LOOK, SOON = 0.5, 0.05
+"""Seconds between two looks at what is printed; the second one while something prints more than is kept."""
+EYES = 4
+"""Looks within the ``idle_timeout`` of a task."""
 _MOST_READS = 64
 """More than a socket holds."""
 
@@ -62,13 +67,17 @@ _MOST_READS = 64
 class Crew:
     """An open pool: its thread, its workers and what they have to do."""
 
-    def __init__(self, workers: int, spare: int | None, start: str, output: str | None, mailbox: Mailbox) -> None:
+    def __init__(
+        self, workers: int, spare: int | None, start: str, files: Files, cap: int | None, mailbox: Mailbox
+    ) -> None:
         self.ahead = Ahead() if spare is None else Fixed(spare, workers)
         self._workers = workers
-        self._output = output
+        self._files = files
+        self._output = None if cap is None else files.base
+        self._cap = cap or 0
         self._mailbox = mailbox
         self._starter = STARTERS[start]()
-        self._shipper = Shipper(output)
+        self._shipper = Shipper(files.name, captures=cap is not None)
         self._inbox: deque[Attempt] = deque()
         self._notes: deque[Callable[[], None]] = deque()
         self._queue: deque[Attempt] = deque()
@@ -77,6 +86,7 @@ class Crew:
         self._suspected: dict[int, int] = {}
         self._hiring = Hiring()
         self._broken = ""
+        self._next_look = 0.0
         self._asleep = self._closing = self._ended = False
         self._bell = Bell()
         self._poll = select.epoll()
@@ -158,6 +168,8 @@ class Crew:
         times += [member.going + GRACE for member in self._members if member.going]
         if self._is_short_handed():
             times.append(self._hiring.next_try)
+        if self._output and any(member.outstanding for member in self._members):
+            times.append(self._next_look)
         return max(0.0, min(times) - now) if times else None
 
     def _look_at_clocks(self) -> None:
@@ -168,6 +180,25 @@ class Crew:
                 self._take_back(member, 1)
             elif member.going and now >= member.going + GRACE:
                 member.kill(Status.CRASHED, "it closed its connection to the pool")
+        if self._output and now >= self._next_look:
+            self._look_at_output(now)
+
+    def _look_at_output(self, now: float) -> None:
+        """Look at what has been printed: there may be too much of it, or none for too long."""
+        intervals = [LOOK]
+        for member in self._members:
+            attempt = member.outstanding[0] if member.outstanding else None
+            if attempt is None or not attempt.started:
+                continue
+            silence = attempt.task.idle_timeout
+            intervals += [] if silence is None else [silence / EYES]
+            eye = member.eye_on(attempt.printed)
+            if eye is not None:
+                before = eye.size
+                intervals += [SOON] if eye.look(self._cap) else []
+                if eye.size != before:
+                    attempt.heard = now
+        self._next_look = now + min(intervals)
 
     def _watch(self, fd: int, does: Callable[[int], None]) -> None:
         self._poll.register(fd, select.EPOLLIN)
@@ -240,6 +271,8 @@ class Crew:
             problem = error if isinstance(error, CannotShip) else CannotShip("the attempt", error)
             self._news.append(Outcome(attempt, Status.ERROR, failure=problem.failure()))
             return 0
+        if self._output:
+            attempt.printed = answer.output_file(self._output, attempt.id)
         member.give(attempt, frames)
         return 1
 
@@ -252,8 +285,11 @@ class Crew:
 
     def _take_back(self, member: Member, keep: int) -> None:
         """Put what has not begun there, but for the first ``keep``, back to the front of the queue."""
-        self._queue.extendleft(reversed(member.take_back(keep)))
+        self._put_back(member.take_back(keep))
         self._flush(member)
+
+    def _put_back(self, attempts: list[Attempt]) -> None:
+        self._queue.extendleft(reversed(attempts))
 
     def _take_from_slow_starters(self) -> None:
         """Let idle workers have what was meant for those that are not up yet."""
@@ -274,12 +310,27 @@ class Crew:
                 self._take_back(member, 0)
                 self._read_all(member)
             if attempt in member.outstanding and force:
+                if member.asked_where:
+                    self._save_evidence(member, attempt)
                 member.kill(Status.CANCELLED, "killed on request")
             elif attempt in member.outstanding:
                 member.signal(signal.SIGTERM)
         if attempt in self._queue:
             self._queue.remove(attempt)
             self._news.append(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
+
+    def examine(self, attempt: Attempt) -> None:
+        """Have a running attempt's worker write down where it is, and note what runs below it."""
+        for member in self._members:
+            if member.outstanding and member.outstanding[0] is attempt and member.ready:
+                member.ask_where()
+
+    def _save_evidence(self, member: Member, attempt: Attempt) -> None:
+        """Write down what is known of a running attempt that has to be ended, before it is."""
+        attempt.files = self._files
+        tail = Output(attempt.printed).tail(evidence.LINES) if attempt.printed else ""
+        evidence.save(attempt, evidence.gathered(processes=member.seen, stacks=member.stacks(), output=tail))
+        member.asked_where = False
 
     # -- hearing from workers -----------------------------------------------------------------------------------------
 
@@ -316,10 +367,10 @@ class Crew:
         """Do what one frame says; raises ValueError when it cannot be from a worker of ours."""
         if kind == wire.RESULT:
             self._finished(member, number, payload)
-        elif kind == wire.REPORT:
-            report = answer.report(payload)
+        elif kind == wire.SAY:
+            verb, what = answer.said(payload)
             if member.outstanding and member.outstanding[0].id == number:
-                self._news.append(Reported(member.outstanding[0], report))
+                self._said(member.outstanding[0], verb, what)
         elif kind == wire.HELLO:
             member.come_up()
             self._hiring.note_success()
@@ -329,6 +380,13 @@ class Crew:
             member.recalled = False
         else:
             raise ValueError(f"unknown kind {kind}")
+
+    def _said(self, attempt: Attempt, verb: str, what: Any) -> None:
+        attempt.heard = monotonic()
+        if verb == "report":
+            self._news.append(Reported(attempt, what))
+        elif verb == "timeout":
+            self._news.append(Limited(attempt, *what))
 
     def _left(self, member: Member, number: int) -> None:
         """Queue an attempt again that had lost its token without being taken back: somebody else has read it."""
@@ -342,11 +400,21 @@ class Crew:
         outstanding = member.outstanding
         if not outstanding or outstanding[0].id != number:
             raise ValueError(f"attempt {number} is not here")
-        outcome, member.leaving = answer.ending(outstanding[0], payload, self._output)
+        attempt = outstanding[0]
+        outcome, flags = answer.ending(attempt, payload, self._output, self._cap)
+        member.leaving = bool(flags & (wire.LEAVING | wire.LEAKING))
+        if member.asked_where:
+            self._save_evidence(member, attempt)
+        if flags & wire.HAS_DIR or attempt.evidence:
+            self._add_artifacts(outcome)
         outstanding.popleft()
-        if member.leaving:  # it has left something behind, which goes with the process
+        if flags & wire.LEAKING:  # what it has left behind goes with the process, before anybody hears of the end
+            self._put_back(member.take_back(0))
+            member.end_tree()
+            outcome.killed = str(member.toll) if member.toll.killed else ""
+        elif member.leaving:
             outcome.freed = False
-            member.unfreed = outcome.attempt
+            member.unfreed = attempt
         member.last = number
         member.since = outcome.started + outcome.duration
         if outstanding:
@@ -392,17 +460,19 @@ class Crew:
         self._forget(member.sock.fileno())
         self._forget(member.process.pidfd)
         words = "" if member.ready else member.last_words()
+        if member.asked_where and running is not None:
+            self._save_evidence(member, running)
         told = member.bury()
         self._members.remove(member)
         if running is not None:
             self._news.append(self._ended_with(member, running, told))
         if member.unfreed is not None:
             self._news.append(Freed(member.unfreed))
-        answer.output_left(self._output, member.last)
+        answer.output_left(self._output, member.last, self._cap)
         if self._closing:
             self._news += map(Returned, waiting)
             return
-        self._queue.extendleft(reversed(waiting))
+        self._put_back(waiting)
         if not member.ready and not member.verdict:
             self._did_not_start(f"it ended before it was ready, {told}" + (f": {words}" if words else ""))
 
@@ -419,8 +489,19 @@ class Crew:
         status, reason = member.verdict or (Status.CRASHED, told)
         self._suspected.pop(attempt.id, None)
         started = attempt.started or member.since
-        output = answer.output_left(self._output, attempt.id)
-        return Outcome(attempt, status, None, started, monotonic() - started, reason=reason, output=output)
+        output = answer.output_left(self._output, attempt.id, self._cap)
+        killed = str(member.toll) if member.toll.killed else ""
+        outcome = Outcome(
+            attempt, status, None, started, monotonic() - started, reason=reason, output=output, killed=killed,
+            freed=not member.toll.left,
+        )  # fmt: skip
+        self._add_artifacts(outcome)
+        return outcome
+
+    def _add_artifacts(self, outcome: Outcome) -> None:
+        outcome.artifacts = self._files.left(outcome.attempt.id)
+        if outcome.artifacts:
+            outcome.keeper = self._files.keeper
 
     def _end(self) -> None:
         """Close: end everything, post what became of it, and have the thread return."""
@@ -436,6 +517,7 @@ class Crew:
                 member.hang_up()
         self._wait_for_deaths()
         self._starter.close()
+        self._files.close()
         while self._inbox or self._queue or self._news:
             self._take_in()
             self._news += map(Returned, self._queue)

@@ -6,12 +6,16 @@ recurse as deep as the graph is long. Therefore `submit` only enqueues, and whoe
 
 from __future__ import annotations
 
+import os
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from pexen.model.context import CURRENT
 from pexen.model.event import Returned
 from pexen.pool.base import Survivors, execute
+from pexen.pool.evidence import gathered, save, stack_of
+from pexen.pool.files import Files
 
 if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
@@ -19,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class InlinePool:
-    """Runs each attempt in the thread that calls `run_queued`: the one that consumes the run's results."""
+    """Runs each attempt in the thread that calls `run_queued`: the one that consumes the run's results.
+
+    ``output`` is the folder for what attempts attach, by default a private one that lives as long as the results.
+    """
 
     executes = False
     workers = 1
@@ -27,7 +34,9 @@ class InlinePool:
     driven = True
     """Whoever drives the run has to call `run_queued`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, output: str | os.PathLike[str] | None = None) -> None:
+        self._files = Files(output)
+        self._running: tuple[int, Attempt] | None = None
         self._queue: deque[Attempt] = deque()
         self._mailbox: Mailbox | None = None
 
@@ -48,19 +57,31 @@ class InlinePool:
         if not self._queue or self._mailbox is None:
             return False
         token = CURRENT.set(None)
+        attempt = self._queue.popleft()
+        self._running = get_ident(), attempt
         try:
-            self._mailbox.post(execute(self._queue.popleft()))
+            outcome = execute(attempt, self._files)
         finally:
+            self._running = None
             CURRENT.reset(token)
+        self._mailbox.post(outcome)
         return True
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """Set the attempt's cancel token."""
         attempt.cancelled = True
 
+    def examine(self, attempt: Attempt) -> None:
+        """Note where the attempt's thread is."""
+        running = self._running
+        if running is not None and running[1] is attempt:
+            attempt.files = self._files
+            save(attempt, gathered(stacks=stack_of(running[0])))
+
     def close(self) -> Survivors:
         """Hand back what has not been run."""
         while self._queue and self._mailbox is not None:
             self._mailbox.post(Returned(self._queue.popleft()))
         self._mailbox = None
+        self._files.close()
         return Survivors()

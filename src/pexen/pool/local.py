@@ -30,7 +30,7 @@ class LocalPool:
     """Runs commands in a `CommandPool` and callables in another, ``workers`` (default: the usable CPUs) at a time.
 
     ``callables`` is ``"thread"``, ``"process"``, or a pool, which is opened and closed with this one and whose number of
-    workers is then the default. ``output`` and ``capture`` are those of `CommandPool`, and of `ProcessPool`.
+    workers is then the default. ``output`` and ``capture`` are those of `CommandPool` and `ProcessPool`.
     """
 
     executes = True
@@ -41,7 +41,7 @@ class LocalPool:
         *,
         callables: str | Pool = "thread",
         output: str | os.PathLike[str] | None = None,
-        capture: bool = True,
+        capture: bool = False,
     ) -> None:
         if isinstance(callables, str) and callables not in KINDS:
             raise PoolError(
@@ -91,6 +91,12 @@ class LocalPool:
         if pool is not None:
             pool.cancel(attempt, force=force)
 
+    def examine(self, attempt: Attempt) -> None:
+        """Note what a running attempt is doing."""
+        pool = self._commands if attempt.call is EXECUTE else self._callables
+        if pool is not None:
+            pool.examine(attempt)
+
     def has_queued(self) -> bool:
         """Tell whether `run_queued` has something to do."""
         return self._callables is not None and self._callables.has_queued()  # type: ignore[attr-defined]
@@ -128,10 +134,10 @@ class LocalPool:
         if self._kind == "thread":
             from pexen.pool.thread import ThreadPool
 
-            return ThreadPool(self.workers)
+            return ThreadPool(self.workers, output=self._output)
         from pexen.pool.process import ProcessPool
 
-        return ProcessPool(self.workers, output=self._output if self._capture else None)
+        return ProcessPool(self.workers, output=self._output, capture=self._capture)
 
     def _open_mailbox(self) -> Mailbox:
         if self._mailbox is None:

@@ -13,11 +13,13 @@ import signal
 import socket
 from collections import deque
 from contextlib import ExitStack, suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from pexen.model.result import Status
-from pexen.pool import start, wire
+from pexen.pool import spool, start, tree, wire, worker
+from pexen.pool.base import OURS
 
 if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
@@ -48,6 +50,15 @@ class Member:
         """The attempt that has ended here and left something behind."""
         self.last = 0
         """Id of the last attempt that has ended here."""
+        self.eye: spool.Eye | None = None
+        """Looks at what the running attempt prints."""
+        self.toll = tree.Toll()
+        """Whom we have killed together with it."""
+        self.asked_where = False
+        """Whether it was asked where its threads are, and nobody has looked at the answer yet."""
+        self.seen: list[str] = []
+        """What ran below it then."""
+        self._told = 0
         self.reader = wire.Reader()
         self._out: list[bytes] = []
         self._rest: memoryview | None = None
@@ -164,9 +175,59 @@ class Member:
             signal.pidfd_send_signal(self.process.pidfd, number)
 
     def kill(self, status: Status, reason: str) -> None:
-        """End the process and its group now; the running attempt, if any, will have ended like this."""
-        self.verdict = self.verdict or (status, reason)
+        """End the process and all below it now; the running attempt, if any, will have ended like this."""
+        if self.verdict is None:
+            self.verdict = status, reason
+            self.end_tree()
+
+    def end_tree(self) -> None:
+        """End the process and all below it; it is given what loses its parents there, so it is the last one to go."""
+        process = tree.look(self.process.pid)
+        if process is not None and process.is_alive:
+            see = partial(tree.recent, process.pid)
+            toll = tree.end(tree.Family(process.identity).members, last=process.identity, see=see)
+            self.toll = toll._replace(killed=tuple(one for one in toll.killed if one.pid != process.pid))
         start.kill_group(self.process)
+
+    def _end_the_rest(self) -> None:
+        """End what a process that has died by itself has left to others; it has not been reaped yet."""
+        pid = self.process.pid
+        process = tree.look(pid)
+        if process is None or self.verdict or self.toll.killed:
+            return
+        lineage = wire.lineage_of_worker(os.environ.get(wire.LINEAGE, ""), pid)
+        family = tree.Family(process.identity, pid, pid, lineage, worker.SLACK + pid % worker.KINDS)
+        see = partial(tree.recent, pid)
+        if any(one.is_alive for one in family.members(see())):
+            self.toll = tree.end(family.members, see=see)
+            tree.reap(self.toll.killed)
+
+    def eye_on(self, file: str) -> spool.Eye | None:
+        """Return what looks at a file; None while there is none."""
+        if self.eye is not None and self.eye.path != file:
+            self.eye.close()
+            self.eye = None
+        if self.eye is None:
+            with suppress(OSError):
+                self.eye = spool.Eye(file)
+        return self.eye
+
+    def ask_where(self) -> None:
+        """Have it write down where its threads are; see `stacks`."""
+        self._told = os.lseek(self._words, 0, os.SEEK_END)
+        self.signal(worker.STACKS)
+        self.asked_where = True
+        process = tree.look(self.process.pid)
+        members = tree.Family(process.identity).members(tree.recent(process.pid)) if process else []
+        own = f"{self.process.pid} "
+        self.seen = [
+            f"{line[: len(own) + 1]} (worker)" if line.startswith(own) else line for line in tree.drawn(members)
+        ]
+
+    def stacks(self) -> str:
+        """Return what it has written since it was asked, without its own frames."""
+        text = os.pread(self._words, 1 << 16, self._told).decode(errors="backslashreplace")
+        return "\n".join(line for line in text.splitlines() if OURS not in line and '"<string>"' not in line)
 
     def hang_up(self) -> None:
         """Let the process end by itself as soon as it has nothing to do."""
@@ -174,13 +235,15 @@ class Member:
             self.sock.shutdown(socket.SHUT_WR)
 
     def bury(self) -> str:
-        """Take note of the process's end, end what is left of its group, close everything; return how it ended."""
+        """Take note of the process's end, end what is left of it, close everything; return how it ended."""
+        self._end_the_rest()
         start.kill_group(self.process)
         told = start.told(self.process.reap())
         self.sock.close()
         for fd in (self.process.pidfd, self.gate, self._words):
-            if fd >= 0:
-                os.close(fd)
+            os.close(fd)
+        if self.eye is not None:
+            self.eye.close()
         return told
 
     def last_words(self) -> str:
@@ -196,6 +259,3 @@ class Member:
         self.since = monotonic()
         if self.outstanding:
             self.outstanding[0].started = self.since
-        if self._words >= 0:
-            os.close(self._words)
-            self._words = -1

@@ -15,6 +15,8 @@ from pexen.errors import PoolError, nearest
 from pexen.model.cpus import usable_cpus
 from pexen.pool.base import Survivors
 from pexen.pool.crew import Crew
+from pexen.pool.files import Files
+from pexen.pool.spool import CAP
 from pexen.pool.start import STARTERS
 
 if TYPE_CHECKING:
@@ -26,20 +28,29 @@ class ProcessPool:
     """Runs callables in ``workers`` processes (default: the usable CPUs), each of which can be killed.
 
     ``start`` is how processes are started, ``"exec"`` or ``"forkserver"``, see `pexen.pool.start`. ``spare`` attempts are
-    sent ahead of time, all workers together; by default that adapts. ``output`` is a folder for what tasks print, a
-    file each; without it they print where the runner prints.
+    sent ahead of time, all workers together; by default that adapts. With ``capture``, what a task prints (to descriptors 1
+    and 2) goes to ``<output>/<attempt id>.out``, more than ``cap`` bytes cut to head and tail; without it tasks print where
+    the runner prints. Without ``output`` files are in a private folder that lives as long as the results.
     """
 
     executes = False
 
     def __init__(
-        self, workers: int | None = None, *, spare: int | None = None, start: str = "exec", output: str | None = None
+        self,
+        workers: int | None = None,
+        *,
+        spare: int | None = None,
+        start: str = "exec",
+        output: str | os.PathLike[str] | None = None,
+        capture: bool = False,
+        cap: int = CAP,
     ) -> None:
         if start not in STARTERS:
             raise PoolError(f"start is 'exec' or 'forkserver', not {start!r}", hint=nearest(str(start), STARTERS))
         self.workers = workers or usable_cpus()
         self.start = start
-        self.output = None if output is None else os.path.abspath(output)
+        self._output = output
+        self._cap = cap if capture else None
         self._spare = spare
         self._crew: Crew | None = None
 
@@ -55,9 +66,7 @@ class ProcessPool:
         """Start the pool's thread; workers start with the first attempts."""
         if self._crew is not None:
             raise PoolError("the pool is open already", hint="a pool serves one run at a time")
-        if self.output is not None:
-            os.makedirs(self.output, mode=0o700, exist_ok=True)
-        self._crew = Crew(self.workers, self._spare, self.start, self.output, mailbox)
+        self._crew = Crew(self.workers, self._spare, self.start, Files(self._output), self._cap, mailbox)
 
     def submit(self, attempt: Attempt) -> None:
         """Enqueue an attempt. From any thread."""
@@ -70,6 +79,11 @@ class ProcessPool:
         attempt.cancelled = True
         if self._crew is not None:
             self._crew.note(partial(self._crew.cancel, attempt, force=force))
+
+    def examine(self, attempt: Attempt) -> None:
+        """Note what a running attempt is doing, for its ``evidence``. Any thread."""
+        if self._crew is not None:
+            self._crew.note(partial(self._crew.examine, attempt))
 
     def close(self) -> Survivors:
         """End all workers and wait until they are gone. From any thread, also from within a post."""

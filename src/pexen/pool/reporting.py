@@ -1,9 +1,9 @@
-"""Reports on their way from a worker to the runner. Imported when a task first asks for its context."""
+"""What tasks say, on its way from a worker to the runner. Imported when a task first asks for its context."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pexen.pool import wire
 
@@ -13,10 +13,17 @@ if TYPE_CHECKING:
 
 def reported(report: Report) -> bytes:
     """Return a report as a frame carries it; data that JSON does not know goes as text."""
-    fields = [report.name, report.status, report.message, dict(report.data), list(report.files)]
+    fields = {
+        "name": report.name, "status": report.status, "message": report.message, "data": dict(report.data),
+        "files": list(report.files),
+    }  # fmt: skip
     try:
-        text = json.dumps(fields, default=str)
+        return said("report", fields)
     except (TypeError, ValueError, RecursionError):
-        fields[3] = {str(key): str(value) for key, value in report.data.items()}
-        text = json.dumps(fields)
-    return wire.encoded(text)
+        fields["data"] = {str(key): str(value) for key, value in report.data.items()}
+        return said("report", fields)
+
+
+def said(verb: str, what: Any) -> bytes:
+    """Return any verb as a frame carries it."""
+    return wire.encoded(json.dumps({verb: what}, default=str))

@@ -62,10 +62,14 @@ class CannotShip(Exception):
 
 
 class Shipper:
-    """Makes the frames for attempts. To be used from one thread. ``output`` is where workers put what is printed."""
+    """Makes the frames for attempts. To be used from one thread.
 
-    def __init__(self, output: str | None = None) -> None:
-        self._output = output
+    ``base`` is the folder for what attempts leave behind, ``captures`` whether what they print goes there as well.
+    """
+
+    def __init__(self, base: str = "", *, captures: bool = False) -> None:
+        self._base = base
+        self._captures = captures
         # By identity: callables may be unhashable, or hostile in __eq__. The reference keeps the identity theirs.
         self._numbers: dict[int, tuple[Any, int]] = {}
         self._functions: dict[int, bytes] = {}
@@ -119,10 +123,10 @@ class Shipper:
         looked = (list(sys.path), len(TREE_MODULES))
         if looked != self._looked:
             self._looked = looked
-            self._settings = wire.frame(wire.SETTINGS, 0, _settings(self._output))
+            self._settings = wire.frame(wire.SETTINGS, 0, _settings(self._base, self._captures))
 
 
-def _settings(output: str | None) -> bytes:
+def _settings(base: str, captures: bool) -> bytes:
     import resource
 
     return marshal.dumps(
@@ -130,7 +134,8 @@ def _settings(output: str | None) -> bytes:
             "path": [str(entry) for entry in sys.path],
             "argv": [str(word) for word in getattr(sys, "argv", ())],
             "modules": dict(TREE_MODULES),
-            "output": output,
+            "base": base,
+            "captures": captures,
             "limits": [resource.getrlimit(number) for number in range(16)],
         }
     )

@@ -19,18 +19,24 @@ import re
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from pexen.model.meta import EMPTY
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pexen.model.attempt import Attempt
     from pexen.model.command import Command
 
 Streams = tuple[int, int]
 """Descriptors for standard input, and for standard output and error; both above 2."""
+CONTROL = 7
+"""What an executable's control descriptor is called there: dash cannot name those above 9, and others are popular."""
 
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY})
 """Errors that pass when others end. ETXTBSY is one of them: a process that is just being spawned by any thread holds,
 until its exec, a copy of the descriptor through which somebody has written the executable."""
 
-_OURS = re.compile(r"PEXEN_(PATH|ATTEMPT|REBOOTS|DIR|VALUES|CONTROL|SOCKET|UNITS_.*)")
+_OURS = re.compile(r"PEXEN_(PATH|ATTEMPT|REBOOTS|DIR|VALUES|CONTROL|SOCKET|LINEAGE|UNITS_.*)")
 """What pexen says to one task and must not reach the tasks of a pexen that this task runs."""
 
 
@@ -50,7 +56,10 @@ class Program(NamedTuple):
 class Spawner(Protocol):
     """Starts processes whose folder, where it is relative, is below the folder open as ``base``."""
 
-    def spawn(self, program: Program, streams: Streams | None) -> int:
+    gives_control: bool
+    """Whether it can give a process a descriptor named `CONTROL`."""
+
+    def spawn(self, program: Program, streams: Streams | None, control: int) -> int:
         """Start it, with the runner's own streams if none are given; return its process id. Raises `OSError`."""
 
     def close(self) -> None:
@@ -67,6 +76,8 @@ def spawner(base: int) -> Spawner:
 
 class NativeSpawner:
     """posix_spawn through ctypes. To be used from one thread."""
+
+    gives_control = True
 
     # Numbers of <spawn.h>, the same in glibc and musl on every architecture.
     _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80
@@ -90,7 +101,7 @@ class NativeSpawner:
         )
         self._words: list[bytes] = []
         self._addresses = b""
-        self._prepared: dict[tuple[bytes, Streams | None], Any] = {}
+        self._prepared: dict[tuple[bytes, Streams | None, int], Any] = {}
         self._attributes = self._make_attributes(quick)
 
     def _make_attributes(self, libc: Any) -> Any:
@@ -105,10 +116,10 @@ class NativeSpawner:
             raise OSError(errno.EINVAL, "posix_spawn cannot make a session")
         return attributes
 
-    def spawn(self, program: Program, streams: Streams | None) -> int:
+    def spawn(self, program: Program, streams: Streams | None, control: int) -> int:
         """Start it; see `Spawner`."""
         pid = self._c.c_int()
-        actions = self._actions(program.folder, streams)
+        actions = self._actions(program.folder, streams, control)
         argv, said = self._array(program.argv), self._array(program.said)
         environment = self._inherited(program.inherited) + bytes(said)
         problem = self._spawn(self._c.byref(pid), program.file, actions, self._attributes, argv, environment)
@@ -116,17 +127,17 @@ class NativeSpawner:
             raise OSError(problem, os.strerror(problem), os.fsdecode(program.file))
         return pid.value
 
-    def _actions(self, folder: bytes, streams: Streams | None) -> Any:
+    def _actions(self, folder: bytes, streams: Streams | None, control: int) -> Any:
         """Return what is done before the exec. Remembered, since it takes 8 us and descriptors' numbers come again."""
-        actions = self._prepared.get((folder, streams))
+        actions = self._prepared.get((folder, streams, control))
         if actions is None:
             if len(self._prepared) >= self._MANY:
                 self.close()
-            actions = self._prepare(folder, streams)
-            self._prepared[folder, streams] = actions
+            actions = self._prepare(folder, streams, control)
+            self._prepared[folder, streams, control] = actions
         return actions
 
-    def _prepare(self, folder: bytes, streams: Streams | None) -> Any:
+    def _prepare(self, folder: bytes, streams: Streams | None, control: int) -> Any:
         actions = self._c.create_string_buffer(self._ROOM)
         problem = self._init(actions) or self._fchdir(actions, self._base)
         if folder:
@@ -134,6 +145,7 @@ class NativeSpawner:
         if streams:
             for ours, its in ((streams[0], 0), (streams[1], 1), (streams[1], 2)):
                 problem = problem or self._dup2(actions, ours, its)
+        problem = problem or self._dup2(actions, control, CONTROL)  # last: one of the others may have that number here
         if problem:
             self._destroy(actions)
             raise OSError(problem, os.strerror(problem))
@@ -158,12 +170,17 @@ class NativeSpawner:
 
 
 class PortableSpawner:
-    """subprocess. Signals that the runner ignores or blocks stay so in its children, except for SIGPIPE and SIGXFSZ."""
+    """subprocess. Signals that the runner ignores or blocks stay so in its children, except for SIGPIPE and SIGXFSZ.
+
+    It cannot give descriptors another number, so executables are heard at their socket only.
+    """
+
+    gives_control = False
 
     def __init__(self, base: int) -> None:
         self._base = f"/proc/self/fd/{base}".encode()
 
-    def spawn(self, program: Program, streams: Streams | None) -> int:
+    def spawn(self, program: Program, streams: Streams | None, control: int) -> int:
         """Start it; see `Spawner`."""
         import subprocess
 
@@ -196,15 +213,18 @@ class Environment:
         self._items = {key: os.fsencode(f"{key}={value}") for key, value in inherited.items()}
         self._block = list(self._items.values())
 
-    def program(self, attempt: Attempt, command: Command) -> Program:
-        """Return what to execute for the attempt. Raises `OSError` and `ValueError` for what cannot be executed."""
+    def program(self, attempt: Attempt, command: Command, told: Mapping[str, str] = EMPTY) -> Program:
+        """Return what to execute for the attempt, which is ``told`` more in its environment.
+
+        Raises `OSError` and `ValueError` for what cannot be executed.
+        """
         argv = [os.fsencode(word) for word in command.argv]
         folder = command.cwd or ""
         path = self._path
         if command.env:
             path = dict(command.env).get("PATH", path)
         file = argv[0] if b"/" in argv[0] else os.fsencode(self._find(command.argv[0], folder, path))
-        program = Program(file, argv, self._inherited(command), _said(attempt), os.fsencode(folder))
+        program = Program(file, argv, self._inherited(command), _said(attempt, told), os.fsencode(folder))
         if b"\0" in b"".join((*argv, program.folder)):
             raise ValueError("a NUL byte in an argument")
         return program
@@ -285,9 +305,10 @@ class Environment:
             os.close(fd)
 
 
-def _said(attempt: Attempt) -> list[bytes]:
+def _said(attempt: Attempt, told: Mapping[str, str]) -> list[bytes]:
     """Return the variables that tell the task about its attempt."""
-    said = [_variable("PEXEN_PATH", attempt.task.name), b"PEXEN_ATTEMPT=%d" % attempt.number]
+    said = [_variable("PEXEN_PATH", attempt.task.name), b"PEXEN_ATTEMPT=%d" % attempt.number, b"PEXEN_REBOOTS=0"]
+    said += [os.fsencode(f"{key}={value}") for key, value in told.items()]
     for name, units in attempt.units.items():
         said.append(_variable("PEXEN_UNITS_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper(), ",".join(units)))
     return said

@@ -10,23 +10,26 @@ grants a read lease exactly when no open file description for writing is left, w
 for one system call here; should somebody open the file in that moment, the kernel sends us SIGURG, which is ignored
 by default, instead of SIGIO, which is not.
 
-**Too much output** is bounded in two steps. While the task runs, `Spool.look` punches a hole between what will be kept
+**Too much output** is bounded in two steps. While the task runs, `Eye.look` punches a hole between what will be kept
 as head and what is the tail so far: the file's size grows, the disk used does not, except by what is written between
 two looks. When the task has ended, the tail is moved down behind the head and a line that says how much is missing.
 Where the file system cannot punch holes only the second step is taken.
 
-The private folder is an object: the pool and every `Output` refer to it, and with the last of them it is removed.
+The folder is that of `pexen.pool.files`; a private one lives as long as the pool or an `Output` refers to it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import weakref
 from contextlib import suppress
 from signal import SIGURG
+from typing import TYPE_CHECKING
 
 from pexen.model.result import Output
+
+if TYPE_CHECKING:
+    from pexen.pool.files import Files
 
 CAP = 32 << 20
 """Bytes of output kept, half of them from the start and half from the end."""
@@ -38,39 +41,55 @@ _CHUNK = 1 << 20
 _NEVER = 1 << 62
 
 
-class Folder:
-    """A private folder, removed with its contents when the last reference to this object is gone, or at exit."""
+class Eye:
+    """Looks at an output file through ``fd``. ``size`` is what was in it at the last look, ``punched`` how far it has a hole."""
 
-    __slots__ = ("__weakref__", "path")
+    __slots__ = ("fd", "path", "punched", "size")
 
-    def __init__(self) -> None:
-        import tempfile
+    def __init__(self, path: str, fd: int = -1) -> None:
+        self.path = path
+        self.punched = self.size = 0
+        self.fd = fd if fd >= 0 else os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-        self.path = tempfile.mkdtemp(prefix="pexen-output-")
-        os.chmod(self.path, 0o700)
-        weakref.finalize(self, _remove, self.path, os.getpid())
+    def look(self, cap: int) -> bool:
+        """Give back the disk space of what will be left out; return whether there was any."""
+        self.size = os.fstat(self.fd).st_size
+        end = self.size - (cap - cap // 2)
+        start = max(self.punched, cap // 2)
+        if end - start < min(PUNCH, cap):
+            return False
+        try:
+            _punch(self, start, end)
+        except OSError:
+            self.punched = _NEVER
+            return False
+        self.punched = end
+        return True
+
+    def tail(self, lines: int) -> str:
+        """Return the last lines written so far."""
+        return Output(self.path).tail(lines)
+
+    def reopened(self) -> int:
+        """Return a descriptor for changing the file wherever its name has gone."""
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Stop looking."""
+        os.close(self.fd)
 
 
-def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # a fork of ours that exits normally is not the one to remove it
-        import shutil
+class Sink(Eye):
+    """The output file of one running attempt. ``write`` is for the child."""
 
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-class Sink:
-    """The output file of one running attempt. ``write`` is for the child, ``fd`` to look at what it has written."""
-
-    __slots__ = ("fd", "path", "punched", "write")
+    __slots__ = ("write",)
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self.punched = 0
         self.write = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(self.write, 0o600)
             self.write = above_streams(self.write)
-            self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            super().__init__(path)
         except OSError:
             os.close(self.write)
             os.unlink(path)
@@ -83,7 +102,7 @@ class Sink:
             os.rename(self.path, path)
             self.path = path
         self.write = above_streams(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC))
-        self.punched = 0
+        self.punched = self.size = 0
 
     def started(self) -> None:
         """Close our copy of what the child writes to."""
@@ -106,52 +125,34 @@ class Sink:
         with suppress(OSError):
             os.unlink(self.path)
 
-    def reopened(self) -> int:
-        """Return a descriptor for changing the file wherever its name has gone."""
-        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
-
 
 class Spool:
-    """The folder with the output files. To be used from one thread.
+    """The output files of a run's attempts. To be used from one thread.
 
-    ``folder`` is for one run: a file of an earlier one is replaced when an attempt of the same id prints something.
+    A file of an earlier run in the same folder is replaced when an attempt of the same id prints something.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None, cap: int = CAP) -> None:
+    def __init__(self, files: Files, cap: int = CAP) -> None:
         self.cap = cap
-        self.head = cap // 2
-        self.tail = cap - self.head
-        self._given = None if folder is None else os.fspath(folder)
-        self._keeper: Folder | None = None
-        self._path = ""
+        self._files = files
         self._blank: list[Sink] = []
 
     def begin(self, number: int) -> Sink:
         """Return the empty output file of attempt ``number``. Raises `OSError`."""
+        path = f"{self._files.base}/{number}.out"
         if self._blank:
             sink = self._blank.pop()
             try:
-                # In a private folder nobody asks for the name.
-                sink.reuse(f"{self._path}/{number}.out" if self._given is not None else sink.path)
+                sink.reuse(path if self._files.is_given else sink.path)  # in a private folder nobody asks for the name
             except OSError:
                 sink.remove()
             else:
                 return sink
-        path = f"{self._path or self._make_folder()}/{number}.out"
         try:
             return Sink(path)
         except FileExistsError:
             os.unlink(path)
             return Sink(path)
-
-    def _make_folder(self) -> str:
-        if self._given is None:
-            self._keeper = Folder()
-            self._path = self._keeper.path
-        else:
-            os.makedirs(self._given, mode=0o700, exist_ok=True)
-            self._path = os.path.abspath(self._given)
-        return self._path
 
     def end(self, sink: Sink) -> Output | None:
         """Return what an attempt that has ended has printed, or None for nothing. Never raises."""
@@ -162,49 +163,51 @@ class Spool:
             else:
                 sink.remove()
             return None
-        cut = size > self.cap + SLACK
-        if cut:
-            self._shorten(sink, size)
+        cut = _cut(sink, size, self.cap)
         os.close(sink.fd)
-        return Output(sink.path, size, cut, self._keeper)
+        return Output(sink.path, size, cut, self._files.keeper)
 
     def drop(self, sink: Sink) -> None:
         """Take back the file of an attempt that did not start."""
         os.close(sink.write)
         sink.remove()
 
-    def look(self, sink: Sink) -> bool:
-        """Give back the disk space of what will be left out; return whether there was any."""
-        end = os.fstat(sink.fd).st_size - self.tail
-        start = max(sink.punched, self.head)
-        if end - start < min(PUNCH, self.cap):
-            return False
-        try:
-            _punch(sink, start, end)
-        except OSError:
-            sink.punched = _NEVER
-            return False
-        sink.punched = end
-        return True
-
-    def _shorten(self, sink: Sink, size: int) -> None:
-        missing = b"\n[... %d bytes left out ...]\n" % (size - self.head - self.tail)
-        with suppress(OSError):  # a task may have made its file immutable
-            fd = sink.reopened()
-            try:
-                _move(fd, size - self.tail, self.head + os.pwrite(fd, missing, self.head), self.tail)
-            except OSError:  # no space left to fill the hole: the head is there in any case
-                os.ftruncate(fd, self.head)
-            finally:
-                os.close(fd)
-
     def close(self) -> None:
         """Remove what is empty; what was printed stays as long as somebody refers to it."""
         for sink in self._blank:
             sink.remove()
         self._blank.clear()
-        self._keeper = None
-        self._path = ""
+
+
+def shortened(path: str, size: int, cap: int) -> bool:
+    """Cut a file that nobody writes to any more to head and tail, if it has more than ``cap`` bytes; return whether."""
+    if size <= cap + SLACK:
+        return False
+    try:
+        eye = Eye(path)
+    except OSError:
+        return False
+    try:
+        return _cut(eye, size, cap)
+    finally:
+        eye.close()
+
+
+def _cut(eye: Eye, size: int, cap: int) -> bool:
+    """Move the tail down behind the head and a line that says what is missing between them; return whether."""
+    if size <= cap + SLACK:
+        return False
+    head, tail = cap // 2, cap - cap // 2
+    missing = b"\n[... %d bytes left out ...]\n" % (size - cap)
+    with suppress(OSError):  # a task may have made its file immutable
+        fd = eye.reopened()
+        try:
+            _move(fd, size - tail, head + os.pwrite(fd, missing, head), tail)
+        except OSError:  # no space left to fill the hole: the head is there in any case
+            os.ftruncate(fd, head)
+        finally:
+            os.close(fd)
+    return True
 
 
 def above_streams(fd: int) -> int:
@@ -228,13 +231,13 @@ def _move(fd: int, start: int, to: int, length: int) -> None:
     os.ftruncate(fd, to)
 
 
-def _punch(sink: Sink, start: int, end: int) -> None:
+def _punch(eye: Eye, start: int, end: int) -> None:
     import ctypes
 
     keep_size, punch_hole = 1, 2
     libc = ctypes.CDLL(None, use_errno=True)
     fallocate = getattr(libc, "fallocate64", libc.fallocate)
-    fd = sink.reopened()
+    fd = eye.reopened()
     try:
         if fallocate(fd, keep_size | punch_hole, ctypes.c_int64(start), ctypes.c_int64(end - start)):
             problem = ctypes.get_errno()

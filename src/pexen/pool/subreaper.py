@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
+_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 29, 36, 37
 
 
 def become_subreaper() -> bool:
@@ -25,6 +25,11 @@ def is_subreaper() -> bool:
     """Tell whether this process is given the orphans below it (PID 1 is, whatever this says)."""
     answer = bytearray(4)
     return _prctl(_PR_GET_CHILD_SUBREAPER, answer) == 0 and any(answer)
+
+
+def set_slack(nanoseconds: int) -> None:
+    """Set the timer slack of this thread, and of all that it starts from now on; see `pexen.pool.tree`."""
+    _prctl(_PR_SET_TIMERSLACK, nanoseconds)
 
 
 def tell_when_parent_ends(number: int, parent: int) -> bool:

@@ -12,6 +12,7 @@ last time, and `submit` enqueues *before* it looks at ``_idle``: whichever comes
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
 from threading import get_ident
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING
 from pexen.model.cpus import usable_cpus
 from pexen.model.event import Returned
 from pexen.pool.base import Survivors, execute
+from pexen.pool.evidence import gathered, save, stack_of
+from pexen.pool.files import Files
 
 if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
@@ -30,14 +33,25 @@ SPARE = 16
 
 
 class ThreadPool:
-    """Runs callables in ``workers`` threads (default: the usable CPUs). A running callable cannot be killed."""
+    """Runs callables in ``workers`` threads (default: the usable CPUs). A running callable cannot be killed.
+
+    ``output`` is the folder for what attempts attach, by default a private one that lives as long as the results. What
+    they print is not captured: all threads share the standard streams.
+    """
 
     executes = False
 
-    def __init__(self, workers: int | None = None, *, spare: int | None = None) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        spare: int | None = None,
+        output: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.workers = workers or usable_cpus()
         self.spare = SPARE if spare is None else spare
         self.capacity = self.workers + self.spare
+        self._files = Files(output)
         self._queue: deque[Attempt] = deque()
         self._idle: deque[threading.Lock] = deque()
         self._threads: dict[int, threading.Thread] = {}
@@ -76,6 +90,13 @@ class ThreadPool:
         if self._queue:
             self._start()
 
+    def examine(self, attempt: Attempt) -> None:
+        """Note where the attempt's thread is."""
+        for ident, running in list(self._running.items()):
+            if running is attempt:
+                attempt.files = self._files
+                save(attempt, gathered(stacks=stack_of(ident)))
+
     def close(self) -> Survivors:
         """Hand back what is queued, let running attempts finish, and end the threads."""
         self._closing = True
@@ -91,6 +112,7 @@ class ThreadPool:
                 thread.join()
         self._threads.clear()
         self._mailbox = None
+        self._files.close()
         return Survivors(tuple(self._given_up.values()))
 
     def _wake(self) -> None:
@@ -112,10 +134,10 @@ class ThreadPool:
         assert mailbox is not None  # noqa: S101 - open() comes before submit()
         gate = threading.Lock()
         gate.acquire()
-        post, running, me = mailbox.post, self._running, get_ident()
+        post, running, files, me = mailbox.post, self._running, self._files, get_ident()
         while (attempt := self._take(gate)) is not None:
             running[me] = attempt
-            outcome = execute(attempt)
+            outcome = execute(attempt, files)
             del running[me], attempt
             post(outcome)
             if self._given_up and self._given_up.pop(me, None) is not None:

@@ -10,7 +10,7 @@ Done after every task, so it must cost less than the task's own overhead: 6 µs 
   name. So only what was touched is restored, and code that bypasses `os.environ` is noticed as well. In the same way
   one notices calls that nobody can undo, such as `os.setuid`.
 
-Then, and when a task has left threads or children behind, the process has to go. What C code changes without Python's
+Then, and when a task has left threads behind, the process has to go. What C code changes without Python's
 knowledge is not seen. What the *import* of a task's module changes stays: in the runner it has stayed as well.
 """
 
@@ -85,7 +85,7 @@ class Tidy:
             self._compare()
         except BaseException:  # whatever the task has made of its process: it is the last one there
             return False
-        return not self._is_spoiled and not self._has_leftovers()
+        return not self._is_spoiled and _thread._count() <= self.threads  # noqa: SLF001 - see renew
 
     def _set(self) -> None:
         """Put back without looking."""
@@ -170,16 +170,6 @@ class Tidy:
                     stream.flush()
                 except OSError:  # its reader has gone, or the disk is full: not the next task's fault
                     pass
-
-    def _has_leftovers(self) -> bool:
-        """Tell whether the task has left threads or children behind."""
-        if _thread._count() > self.threads:  # noqa: SLF001 - see renew
-            return True
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return False
-        return True
 
     def _noting(self, function: Callable[..., None]) -> Callable[..., None]:
         touched = self._touched

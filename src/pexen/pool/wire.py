@@ -16,7 +16,7 @@ run      to worker `RUN`, the task's path, and pickled (args, kwargs, layers of 
 recall   to worker marks the place in the stream up to which attempts without a token were taken back
 hello    to runner ready
 result   to runner `END` and parts; without any part the attempt passed and returned None
-report   to runner JSON: name, status, message, data, files
+say      to runner JSON: a verb and its argument, see `pexen.model.control`
 left     to runner the attempt was not run, there was no token for it
 drained  to runner the mark has been reached, new attempts may come
 ======== ========= ===================================================================================================
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray
     Frame = tuple[int, int, Bytes]
 
-SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, REPORT, LEFT, DRAINED = range(1, 11)
+SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, SAY, LEFT, DRAINED = range(1, 11)
+
+LINEAGE = "PEXEN_LINEAGE"
+"""As in `pexen.pool.tree`, which workers do not import."""
 
 HEAD = Struct("<IIIQB")
 LONGEST = 0xFFFFFFFF
@@ -49,7 +52,8 @@ RUN = Struct("<IIBI")
 """Number of the function, number of the attempt (from 1), 1 for a coroutine, length of the path in bytes."""
 END = Struct("<Bdd")
 """Flags; start and duration in seconds of the monotonic clock, which all processes of a machine share."""
-DEPS_OK, LOCKS_BAD, LEAVING = 1, 2, 4
+DEPS_OK, LOCKS_BAD, LEAVING, LEAKING, HAS_DIR = 1, 2, 4, 8, 16
+"""Flags. ``LEAKING``: children are left, and the worker waits to be ended with them."""
 STATUS, VALUE, SHARED, TYPE, MESSAGE, TRACEBACK, CARRIED, REASON, OUTPUT = range(1, 10)
 """Parts of a result. A result without `STATUS` has passed."""
 _PART = Struct("<BI")
@@ -119,6 +123,11 @@ class Reader:
             at = stop
         self._missing = at + size - end
         return at
+
+
+def lineage_of_worker(outer: str, pid: int) -> str:
+    """Return what stands in a worker's environment to say whose it is; ``outer`` is what the runner has there."""
+    return f"{outer}/w.{pid}" if outer else f"w.{pid}"
 
 
 def pack_parts(parts: Iterable[tuple[int, bytes]]) -> bytes:

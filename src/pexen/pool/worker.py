@@ -29,7 +29,7 @@ from contextvars import Context as Surroundings
 from time import monotonic
 
 from pexen.model.running import CURRENT
-from pexen.pool import wire
+from pexen.pool import subreaper, wire
 from pexen.pool.tidy import Tidy
 
 TYPE_CHECKING = False  # see pexen.pool.wire
@@ -45,6 +45,10 @@ HIGH = 300
 """Descriptors of the worker start here: above what a task closes that closes "all of them", below the usual limit."""
 CUT_OFF = 71
 """Exit status of a worker whose connection to the runner is gone."""
+STACKS = _signal.SIGRTMAX - 5
+"""The signal on which a worker writes where all its threads are."""
+SLACK, KINDS = 50_000, 10_000
+"""The timer slack of a worker is this many nanoseconds and the rest of its process id, see `pexen.pool.tree`."""
 _F_SETSIG = 10
 
 
@@ -106,6 +110,7 @@ class Held:
     error: BaseException | None = None
     started = 0.0
     over = False
+    has_dir = False
     reason = ""
     _context: Context | None = None
     _layers: Sequence[Any] = ()
@@ -168,14 +173,8 @@ class Held:
             from pexen.model.context import Context
 
             layers = [wire.loads(layer.data) if type(layer) is Opaque else layer for layer in self._layers]
-            self._context = Context(
-                path=wire.decoded(self._payload[wire.RUN.size : self._arguments]),
-                attempt=self.number,
-                units=self._units,
-                layers=layers,
-                report=self._report,
-                is_cancelled=lambda: self.worker.cancelled and not self.over,
-            )
+            path = wire.decoded(self._payload[wire.RUN.size : self._arguments])
+            self._context = Context(self, path=path, attempt=self.number, units=self._units, layers=layers)
         return self._context
 
     @property
@@ -188,20 +187,52 @@ class Held:
         """Whether it has returned None and done nothing else that the runner must know."""
         return self.value is None and self.error is None and self._context is None
 
-    def _report(self, report: Report) -> None:
+    # -- the line of its context, see `pexen.model.context.Line` ------------------------------------------------------
+
+    def say_report(self, report: Report) -> None:
+        """Deliver a report."""
+        from pexen.pool.reporting import reported
+
+        self._say(reported(report))
+
+    def say_limit(self, what: str, seconds: float) -> None:
+        """Deliver a change of the timeout."""
+        from pexen.pool.reporting import said
+
+        self._say(said("timeout", what if what in {"pause", "resume"} else {what: seconds}))
+
+    def say_heartbeat(self) -> None:
+        """Deliver a sign of life."""
+        self._say(b'{"heartbeat": true}')
+
+    def keep_file(self, file: str, name: str) -> str:
+        """Copy a file to the attempt's folder; return the copy."""
+        from pexen.pool.files import copied
+
+        return copied(file, self.make_dir(), name)
+
+    def make_dir(self) -> str:
+        """Return the attempt's folder, which is there now."""
+        from pexen.pool.files import made
+
+        self.has_dir = True
+        return made(self.worker.base, self.id)
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the attempt was asked to stop."""
+        return self.worker.cancelled and not self.over
+
+    def _say(self, data: bytes) -> None:
         if os.getpid() != self.worker.pid:
             from pexen.errors import PexenError
 
             raise PexenError("a fork of a task cannot report", hint="let the task itself report what its child found")
         if self.over:
             return
-        from pexen.pool.reporting import reported
-
-        data = wire.frame(wire.REPORT, self.id, reported(report))
         # A handler that raises in the middle of a write would cut the frame.
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, 32))
         try:
-            self.worker.link.send(data)
+            self.worker.link.send(wire.frame(wire.SAY, self.id, data))
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
@@ -213,6 +244,7 @@ class Worker:
         self.pid = os.getpid()
         self.link = Link(high)
         self.cancelled = False
+        self.base = ""
         self._sock = high
         self._gate = high + 1
         self._spare = high + 9
@@ -272,11 +304,20 @@ class Worker:
             parts += self._capture.end()
         if os.getpid() != self.pid:
             os._exit(0)
-        end = wire.END.pack(flags if stays else flags | wire.LEAVING, held.started, duration)
-        self.link.send(wire.frame(wire.RESULT, id_, end, parts))
+        leaks = _has_children()
+        flags |= (0 if stays else wire.LEAVING) | (wire.LEAKING if leaks else 0) | (wire.HAS_DIR if held.has_dir else 0)
+        self.link.send(wire.frame(wire.RESULT, id_, wire.END.pack(flags, held.started, duration), parts))
         held.value = held.error = None  # its traceback refers to this very object
+        if leaks:
+            self._wait_for_the_end()
         if not stays:
             self.leave()
+
+    def _wait_for_the_end(self) -> NoReturn:
+        """Stay the parent of what the task has left until the runner has ended it, and this process with it."""
+        while os.read(self._sock, 1 << 16):
+            pass
+        os._exit(0)
 
     def _describe(self, held: Held) -> tuple[int, bytes, bool]:
         """Return flags and parts of the result, and whether the process can go on so far."""
@@ -316,10 +357,11 @@ class Worker:
 
             modules.TREE_MODULES.update(said["modules"])
             modules.install()
-        if said["output"] and not self._capture:
+        self.base = said["base"]
+        if said["captures"] and not self._capture:
             from pexen.pool.capture import Capture
 
-            self._capture = Capture(said["output"], self._tidy.homes, self._spare)
+            self._capture = Capture(self.base, self._tidy.homes, self._spare)
         self._tidy.limits = said["limits"]
         self._tidy.renew()
 
@@ -335,9 +377,12 @@ def main(sock: int, gate: int, stderr: int, lifeline: int) -> NoReturn:
 
     What Python says before the first frame goes to a file that the runner shows when the worker does not come up.
     """
+    words = os.dup(2)
     os.dup2(stderr, 2)
     os.close(stderr)
     high = _reserved()
+    _tell_where_on_demand(words, high + 6)
+    _be_recognised()
     for inherited, number in ((sock, high), (gate, high + 1)):
         os.dup2(inherited, number, inheritable=False)
         os.close(inherited)
@@ -355,6 +400,33 @@ def main(sock: int, gate: int, stderr: int, lifeline: int) -> NoReturn:
         pass
     _run_exit_functions()
     worker.leave()
+
+
+def _tell_where_on_demand(words: int, fd: int) -> None:
+    """Have every thread's stack written to ``words``, as ``fd``, when the signal comes: by C code, whatever Python does."""
+    import faulthandler
+
+    os.dup2(words, fd, inheritable=False)
+    os.close(words)
+    faulthandler.register(STACKS, fd, all_threads=True, chain=False)
+
+
+def _be_recognised() -> None:
+    """Make this process, and all that it will start, recognisable, see `pexen.pool.tree`."""
+    pid = os.getpid()
+    os.environ[wire.LINEAGE] = wire.lineage_of_worker(os.environ.get(wire.LINEAGE, ""), pid)
+    subreaper.become_subreaper()
+    subreaper.set_slack(SLACK + pid % KINDS)
+
+
+def _has_children() -> bool:
+    """Tell whether there are children that live; reap those that do not."""
+    try:
+        while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG) is not None:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _run_exit_functions() -> None:

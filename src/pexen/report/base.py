@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from pexen.model.meta import EMPTY
 from pexen.model.result import Result
 from pexen.model.task import Task
 
@@ -108,17 +107,3 @@ class Observers:
             except Exception as error:  # noqa: BLE001 - a reporter may be anybody's
                 self._reporters.remove(reporter)
                 self.broken.append(f"{type(reporter).__name__} was disabled: {type(error).__name__} in {verb}: {error}")
-
-
-def held_by(task: Task) -> str:
-    """Return what a running task holds, in words: ``claims disk, uses net, 2 cpu``."""
-    if not task.meta:
-        return ""
-    meta: Mapping[str, Any] = task.meta or EMPTY
-    words = [f"{verb} {', '.join(map(_name, meta[verb]))}" for verb in ("claims", "uses") if meta.get(verb)]
-    words += [f"{amount:g} {name}" for name, amount in (meta.get("resources") or EMPTY).items()]
-    return ", ".join(words + ["alone"] * bool(meta.get("alone")))
-
-
-def _name(lock: Any) -> str:
-    return ":".join(map(str, lock)) if isinstance(lock, tuple) else str(lock)

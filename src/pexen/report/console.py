@@ -13,14 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from pexen.model.result import BAD, Failure, Result, Status
-from pexen.model.task import Task
-from pexen.report.base import Flight, Look, Plan, Summary, held_by
+from pexen.model.task import Task, held_by
+from pexen.report.base import Flight, Look, Plan, Summary
 from pexen.report.text import counted, first_line, sized, some_of, spoken, style, visible, visible_lines
 
 TAIL = 20
 """Lines of output shown of each failure."""
 TRACE = 12
 """Lines of traceback."""
+EVIDENCE = 30
+"""Lines of what a task was doing when it had to be ended."""
+ARTIFACTS = 5
+"""Files named of those that a task has left."""
 HEARTBEAT = 60.0
 """Seconds of silence."""
 _FRAME = 0.1
@@ -119,6 +123,10 @@ class Console:
                 self._lines += ["", *self._failure(result)]
         for status in (Status.WARNED, Status.SKIPPED, Status.CANCELLED):
             self._lines += self._grouped(status, [one for one in results if one.status is status])
+        flaky = [one.path for one in results if one.flaky]
+        if flaky:
+            told = f"succeeded after it had not: {visible(some_of(flaky, self._most(flaky)))}"
+            self._lines += ["", f"flaky     {len(flaky):>7}  {told}"]
         self._lines += [""] * (self._verbosity >= 0) + [self._total_line(results, summary)]
         self._flush()
 
@@ -135,13 +143,23 @@ class Console:
         about = result.details
         words = []
         if about.earlier:
-            words.append(f"attempt {len(result.attempts)}")
-        if result.status is not Status.PASSED:
-            reported = next((one for one in about.reports if one.status in {"fail", "error", "warn"}), None)
-            said = about.reason or (str(about.failure) if about.failure else "")
-            said = said or (f"{reported.name}: {reported.message}" if reported else "")
-            words += [first_line(said)] if said else []
+            words.append(("flaky, " if result.flaky else "") + f"attempt {len(result.attempts)}")
+        words += [told] if (told := self._told(result)) else []
         return self._dim(": " + ", ".join(words)) if words else ""
+
+    def _told(self, result: Result) -> str:
+        """Return in one line what is to be known of a result besides its status."""
+        about = result.details
+        if about.waived:
+            said = f", {about.reason}" if about.reason else ""
+            return first_line(f"{about.waived} ({result.original}{said})")
+        if result.status is Status.PASSED:
+            return ""
+        reported = next((one for one in about.reports if one.status in {"fail", "error", "warn"}), None)
+        said = about.reason or (str(about.failure) if about.failure else "")
+        said = said or (f"{reported.name}: {reported.message}" if reported else "")
+        said = said or (f"leaked {about.leaked}" if about.leaked else "")
+        return first_line(said)
 
     def _more(self, result: Result) -> list[str]:
         """Return what -v and -vv add to a line."""
@@ -208,7 +226,13 @@ class Console:
             if report.status in {"fail", "error", "warn"}:
                 said = f": {first_line(report.message)}" if report.message else ""
                 lines.append(f"  {report.status} {visible(report.name)}{said}")
+        if result.leaked:
+            lines.append(f"  leaked {visible(result.leaked)}")
+        lines += ["  " + line for line in visible_lines(result.evidence)[:EVIDENCE]]
         lines += self._output(result)
+        lines += [f"  {self._dim('kept:')} {visible(self._plan.file(file))}" for file in result.artifacts[:ARTIFACTS]]
+        if len(result.artifacts) > ARTIFACTS:
+            lines.append(f"  {self._dim('kept:')} … {len(result.artifacts) - ARTIFACTS} more files")
         lines.append(f"  {self._dim('again:')} {visible(self._plan.again(result.path))}")
         return lines
 
@@ -233,15 +257,18 @@ class Console:
         groups: dict[str, list[str]] = {}
         for one in results:
             warnings = [f"{report.name}: {report.message}" for report in one.reports if report.status == "warn"]
-            groups.setdefault(first_line(one.reason or "; ".join(warnings)) or "for no known reason", []).append(
-                one.path
-            )
-        most = 5 if self._verbosity < 2 else len(results)
+            warnings += [f"leaked {one.leaked}"] if one.leaked else []
+            told = first_line(one.waived or one.reason or "; ".join(warnings)) or "for no known reason"
+            groups.setdefault(told, []).append(one.path)
         lines = [
-            f"{self._status_word(status)} {len(paths):>7}  {reason}: {visible(some_of(paths, most))}"
+            f"{self._status_word(status)} {len(paths):>7}  {reason}: {visible(some_of(paths, self._most(paths)))}"
             for reason, paths in groups.items()
         ]
         return ["", *lines] if lines else []
+
+    def _most(self, paths: list[str]) -> int:
+        """Return how many of the paths to name."""
+        return 5 if self._verbosity < 2 else len(paths)
 
     def _total_line(self, results: list[Result], summary: Summary) -> str:
         counts: dict[Status, int] = {}

@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pexen.errors import InternalError, PoolError
 from pexen.model.attempt import Attempt
-from pexen.model.call import EXECUTE, PLAIN, SHARED
-from pexen.model.event import Broken, Freed, Reported, Returned
+from pexen.model.call import EXECUTE, PLAIN, SHARED, Source, parameter_of
+from pexen.model.event import Broken, Freed, Limited, Reported, Returned
 from pexen.model.meta import AllOf, Named
 from pexen.model.result import BAD, Details, Ended, Outcome, Result, Status, worst
+from pexen.sched.tally import Tally
+from pexen.sched.verdict import expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pexen.core.planner import Fallen, Planner
-    from pexen.model.call import Source
-    from pexen.model.result import Report
     from pexen.model.task import Task
     from pexen.pool.base import Pool
     from pexen.sched.sleep import Sleepers
@@ -53,6 +55,34 @@ class Lane:
         self.commands = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A task may be tried again."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A result as the waivers have left it."""
+
+    result: Result
+
+
+@dataclass(slots=True)
+class World:
+    """What the decider has done by others, outside of the lock but for `limit`.
+
+    ``judge`` takes a result and posts `Judged`; ``waives`` tells whether there are waivers for all tasks. ``later`` posts an
+    event after seconds. ``limit`` changes an attempt's time limit.
+    """
+
+    judge: Callable[[Result], None]
+    waives: bool
+    later: Callable[[float, Any], None]
+    limit: Callable[[Attempt, str, float], None]
+
+
 class Decider:
     """The state of a run that is only touched under its lock; `fresh` is also read from, and popped, without it."""
 
@@ -68,7 +98,9 @@ class Decider:
         backlog: int,
         kept: bool,
         consumed: bool,
+        retry_last: bool,
         sleepers: Sleepers,
+        world: World,
     ) -> None:
         self._planner = planner
         self._results = results
@@ -77,10 +109,15 @@ class Decider:
         self._may_fail = maxfail
         self._backlog = backlog
         self._kept = kept
+        self._retry_last = retry_last
         self._sleepers = sleepers
+        self._world = world
         self._epoch = time.time() - time.monotonic()
         self._attempts = 0
-        self._reports: dict[str, list[Report]] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._waiting: deque[Task] = deque()
+        self._unjudged = 0
+        self._commands: list[Any] = []
         self._earlier: dict[str, tuple[Ended, ...]] = {}
         self._is_odd = bool(shared) or any(result.details.shared for result in results.values())
         self.lanes = {name: Lane(name, pool) for name, pool in pools.items()}
@@ -102,8 +139,8 @@ class Decider:
 
     # -- the hot loop ---------------------------------------------------------------------------------------------
 
-    def decide(self, inbox: deque[Any]) -> list[Attempt]:
-        """Take in what has happened; return the attempts to submit."""
+    def decide(self, inbox: deque[Any]) -> list[Any]:  # noqa: C901 - written out in line, see above
+        """Take in what has happened; return the attempts to submit, and what is to be called besides."""
         flying, fresh, results, planner, epoch = self.flying, self.fresh, self._results, self._planner, self._epoch
         before = len(fresh)
         while inbox:
@@ -113,6 +150,10 @@ class Decider:
                     self._happened(event)
                 continue
             attempt = event.attempt
+            if attempt.around is not None and not attempt.around.over and attempt.id in flying:
+                attempt.watch = None
+                self._commands.append(partial(attempt.around.end, event))
+                continue
             if flying.pop(attempt.id, None) is None:
                 if attempt.struck:
                     planner.free(attempt.task)  # it was given up, and has ended after all
@@ -126,7 +167,10 @@ class Decider:
                 or self._is_odd
                 or event.shared is not None
                 or event.output is not None
+                or event.artifacts
+                or event.killed
                 or attempt.struck
+                or task_is_odd(attempt.task.meta)
             ):
                 self._ended(event, attempt)
                 continue
@@ -139,11 +183,16 @@ class Decider:
                 fresh.append(result)
         if self.fallen:
             self._record_fallen()
-        attempts = self._fill()
+        attempts: list[Any] = self._fill()
         if not flying:
             self._check_end()
+            if self._waiting and self._try_the_next():
+                attempts = self._fill()
         if self._sleepers and (len(fresh) != before or self.over):
             self._sleepers.wake(only_for_results=not self.over)
+        if self._commands:
+            attempts += self._commands
+            self._commands = []
         return attempts
 
     def _fill(self) -> list[Attempt]:
@@ -191,28 +240,64 @@ class Decider:
         """Take in the end of an attempt that is not as simple as most: a retry, or the task's one result."""
         task, planner = attempt.task, self._planner
         path = task.name
-        reports = tuple(self._reports.pop(path, ()))
-        if attempt.struck:
-            outcome.status, outcome.reason = Status.TIMEOUT, outcome.reason if not outcome.freed else attempt.struck
-        status = worst(outcome.status, reports)
+        tally = self._tallies.pop(path, None)
+        status, reason, leaked = _verdict(outcome, attempt)
+        if tally is not None:
+            status = worst(status, tally.levels)
+        if leaked and status is Status.PASSED:
+            status = Status.WARNED
+        about = Details(
+            outcome.failure, reason, tuple(tally.reports()) if tally else (), (), (), outcome.output, leaked,
+            attempt.evidence, outcome.artifacts, keeper=outcome.keeper,
+        )  # fmt: skip
         start = outcome.started + self._epoch if outcome.started else 0.0
         if self._is_tried_again(task, status, attempt):
             ended = Ended(
-                attempt.number, status, start, outcome.duration, outcome.failure, outcome.reason, outcome.output
-            )
+                attempt.number, status, start, outcome.duration, about.failure, reason, about.output, about.reports, leaked,
+                about.evidence, about.artifacts,
+            )  # fmt: skip
             self._is_odd = True
             self._earlier[path] = (*self._earlier.get(path, ()), ended)
-            planner.requeue(task, free=outcome.freed)
+            self._try_again(task, free=outcome.freed)
             return
-        shared = attempt.shared if outcome.shared is None else (outcome.shared,)
+        about.shared = _layers_of(attempt, outcome)
+        about.earlier = self._earlier.pop(path, ())
         self._is_odd = self._is_odd or outcome.shared is not None
-        earlier = self._earlier.pop(path, ())
-        details = Details(outcome.failure, outcome.reason, reports, earlier, shared, outcome.output)
         if not outcome.locks_ok or (self._poison and status in _UNCONTROLLED):
             self.fallen += planner.poison(task)
         success = status.is_success or outcome.deps_ok
         self.fallen += planner.finish(task, success=success, status=_SAID.get(status, status), free=outcome.freed)
-        self._record(Result(task, status, outcome.value, start, outcome.duration, details))
+        self._judge(Result(task, status, outcome.value, start, outcome.duration, about))
+
+    def _judge(self, result: Result) -> None:
+        """Record a result as people are to see it; the waivers are the user's code, so they are asked elsewhere."""
+        if result.task.meta and "xfail" in result.task.meta:
+            result = expected(result)
+        if result.status in BAD and (self._world.waives or "waivers" in result.task.meta):
+            self._unjudged += 1
+            self._commands.append(partial(self._world.judge, result))
+        else:
+            self._record(result)
+
+    def _try_again(self, task: Task, *, free: bool) -> None:
+        """Have a task tried again: at once, after its delay, or alone when all others have ended."""
+        delay = task.retry_delay
+        self._planner.requeue(task, free=free, later=bool(delay or self._retry_last))
+        if self._retry_last:
+            self._waiting.append(task)
+        elif delay:
+            self._commands.append(partial(self._world.later, delay, Again(task)))
+
+    def _try_the_next(self) -> bool:
+        """Let the next of those start that were to be tried again alone, if nothing else is left to be done."""
+        if self.over or not self._planner.is_waiting():
+            return False
+        task = self._waiting.popleft()
+        if task.retry_delay:
+            self._commands.append(partial(self._world.later, task.retry_delay, Again(task)))
+            return False
+        self._planner.again(task)
+        return True
 
     def _is_tried_again(self, task: Task, status: Status, attempt: Attempt) -> bool:
         return bool(
@@ -225,6 +310,13 @@ class Decider:
 
     def _happened(self, event: Any) -> None:
         """Take in everything but outcomes."""
+        if isinstance(event, Again):
+            self._planner.again(event.task)
+            return
+        if isinstance(event, Judged):
+            self._unjudged -= 1
+            self._record(event.result)
+            return
         if isinstance(event, Broken):
             self.error = PoolError(f"the pool {event.pool} cannot work: {event.reason}")
             self.fallen += self._planner.drain(self.error.headline, cleanups=False)
@@ -235,7 +327,13 @@ class Decider:
         elif isinstance(event, Reported):
             if event.attempt.id in self.flying:
                 self._is_odd = True
-                self._reports.setdefault(task.name, []).append(event.report)
+                tally = self._tallies.get(task.name)
+                if tally is None:
+                    tally = self._tallies[task.name] = Tally()
+                tally.add(event.report)
+        elif isinstance(event, Limited):
+            if event.attempt.id in self.flying:
+                self._world.limit(event.attempt, event.what, event.seconds)
         elif isinstance(event, Returned) and self.flying.pop(event.attempt.id, None) is not None:
             lane = event.attempt.lane
             lane.in_flight -= 1
@@ -272,6 +370,19 @@ class Decider:
             attempt.kwargs = {word: self._value(task, source) for word, source in call.keyword}
         if "resources" in task.meta:
             attempt.units = self._planner.units(task)
+        if call is EXECUTE and task.requires:
+            attempt.values = self._values(task)
+
+    def _values(self, task: Task) -> dict[str, Any]:
+        """Return what an executable is given, by the names that parameters would have."""
+        found: dict[str, Any] = {}
+        for index, item in enumerate(task.requires):
+            name = parameter_of(item)
+            if name is not None:
+                value = self._value(task, Source(index))
+                if value is not None:
+                    found[name] = value
+        return found
 
     def _value(self, task: Task, source: Source) -> Any:
         """Return the value of one argument, as the runner carries it."""
@@ -299,12 +410,14 @@ class Decider:
     def _check_end(self) -> None:
         """Notice that the run is over, or that it can never be (which is a bug, and must not be a hang)."""
         planner = self._planner
+        if self._unjudged:
+            return
         if planner.is_over():
             if planner.fallen:  # lazy tasks that nobody wanted
                 self.fallen += planner.take_fallen()
                 self._record_fallen()
             self.over = True
-        elif not self.stalled and not self.ending and planner.is_stuck(asked=True):
+        elif not self.stalled and not self.ending and not self._commands and planner.is_stuck(asked=True):
             left = [planner.explain(task) for task in planner.tasks() if not planner.is_final(task)]
             self.fail(InternalError("nothing can proceed", facts=[("task", str(one)) for one in left[:10]]))
 
@@ -318,6 +431,32 @@ class Decider:
         """Return the attempts at these tasks that are in flight."""
         wanted = {task.path for task in tasks}
         return [attempt for attempt in self.flying.values() if attempt.task.path in wanted]
+
+
+def task_is_odd(meta: Mapping[str, Any]) -> bool:
+    """Tell whether metadata changes what people are told of a task that has passed."""
+    return bool(meta) and "xfail" in meta
+
+
+def _verdict(outcome: Outcome, attempt: Attempt) -> tuple[Status, str, str]:
+    """Return status, reason and what has leaked; an attempt that had ended before it was struck was in time."""
+    status, reason, killed = outcome.status, outcome.reason, outcome.killed
+    if attempt.struck and not (status is PASSED and not attempt.cancelled):
+        status, reason = Status.TIMEOUT, reason if "still runs" in reason else attempt.struck
+        if attempt.watch is not None and attempt.watch.is_forced and "still runs" not in reason:
+            reason += "; it did not stop when asked and was killed"
+    if not killed:
+        return status, reason, ""
+    if attempt.cancelled:
+        return status, f"{reason}; killed {killed}", ""
+    return status, reason, killed
+
+
+def _layers_of(attempt: Attempt, outcome: Outcome) -> tuple[Any, ...]:
+    """Return the layers of the shared dict that go to dependants; executables only say what they add."""
+    if outcome.shared is None:
+        return attempt.shared
+    return (*attempt.shared, outcome.shared) if attempt.call is EXECUTE else (outcome.shared,)
 
 
 _SAID = {

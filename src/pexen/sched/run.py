@@ -12,27 +12,38 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from pexen.errors import PoolError
-from pexen.model.result import Outcome, Results, Status
+from pexen.model.attempt import Attempt
+from pexen.model.event import Returned
+from pexen.model.result import Outcome, Output, Results, Status
+from pexen.model.task import held_by
 from pexen.pool.base import outcome_of
-from pexen.sched.decide import WAKE, Decider
+from pexen.sched.around import Around
+from pexen.sched.decide import WAKE, Decider, Judged, World
 from pexen.sched.mailbox import Mailbox
 from pexen.sched.sleep import Sleepers
+from pexen.sched.strays import Strays
 from pexen.sched.timers import Timers
+from pexen.sched.verdict import Judge
 from pexen.sched.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pexen.core.planner import Fallen, Planner
-    from pexen.model.attempt import Attempt
     from pexen.model.result import Result
     from pexen.model.task import Task
+    from pexen.model.waiver import Waiver
     from pexen.pool.base import Pool
+
+_NOTICES = 1000
+"""Notices kept for who drives the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,9 @@ class Run:
         backlog: int,
         gate: Callable[[Task], str | None] | None,
         timeout: float | None,
+        deadline: float | None,
+        waivers: Sequence[Waiver],
+        reaper: int | None,
         at_end: Callable[[Run], None],
         **options: Any,
     ) -> None:
@@ -70,16 +84,23 @@ class Run:
         self._results = results
         self._limit = backlog
         self._gate_of = gate
-        self._has_default_timeout = timeout is not None
+        self.notices: deque[str] = deque(maxlen=_NOTICES)
         self._at_end = at_end
         self._sleepers = Sleepers()
-        self._decider = Decider(planner, pools, results, backlog=backlog, sleepers=self._sleepers, **options)
+        self._timers = Timers()
+        self._waivers = waivers
+        self._reaper = reaper
+        world = World(self._judge, bool(waivers), self._post_later, self._change_limit)
+        self._decider = Decider(
+            planner, pools, results, backlog=backlog, sleepers=self._sleepers, world=world, **options
+        )
         self._decider.fallen += early
         self._mailbox = Mailbox(self._decider.decide, self._carry_out, self._decider.fail)
         self._decider.answer_to(self._mailbox.post)
         self.lock = self._mailbox.lock
-        self._timers = Timers()
-        self._watchdog = Watchdog(self._decider.flying, self._mailbox.post, self._timers, timeout)
+        self._watchdog = Watchdog(
+            self._decider.flying, self._mailbox.post, self._timers, timeout, deadline=deadline, notice=self._tell_of
+        )
         self._closing = threading.Lock()
         self._finished = threading.Event()
         self._inline: list[Any] = [pool for pool in self._pools if getattr(pool, "driven", False)]
@@ -164,6 +185,9 @@ class Run:
         """Open the pools and let the first tasks start."""
         for pool in self._pools:
             pool.open(self._mailbox)
+        self._watchdog.begin(self._at_deadline)
+        if self._reaper is not None:
+            Strays(self._reaper, self._decider.flying, self._timers, self._tell).look()
         self._mailbox.post(WAKE)
 
     def add(self, tasks: list[Task]) -> bool:
@@ -273,19 +297,65 @@ class Run:
 
     # -- carrying out: outside of the lock ------------------------------------------------------------------------
 
-    def _carry_out(self, attempts: list[Attempt]) -> None:
-        for attempt in attempts:
+    def _carry_out(self, commands: list[Any]) -> None:
+        for attempt in commands:
+            if attempt.__class__ is not Attempt:
+                attempt()
+                continue
             meta = attempt.task.meta
             if meta and ("when" in meta or "host" in meta):
                 refused = self._gate(attempt)
                 if refused is not None:
                     self._mailbox.post(refused)
                     continue
-            if self._has_default_timeout or (meta and "timeout" in meta):
-                self._watchdog.watch(attempt)
-            attempt.lane.pool.submit(attempt)
+            if meta and "around" in meta:
+                attempt.around = Around(attempt, self._mailbox.post, self._timers)
+                attempt.around.begin(partial(self._submit, attempt))
+            else:
+                self._submit(attempt)
         if self._inline and self._sleepers:
             self._sleepers.wake()
+
+    def _submit(self, attempt: Attempt) -> None:
+        if self._watchdog.wants(attempt):
+            self._watchdog.watch(attempt)
+        try:
+            attempt.lane.pool.submit(attempt)
+        except PoolError:  # it was closed while something around the attempt was still being prepared
+            self._mailbox.post(Returned(attempt))
+
+    @cached_property
+    def _judging(self) -> Judge:
+        from pexen.factory.facts import Facts  # only runs in which something fails that may be waived pay for it
+
+        return Judge(self._waivers, cache(Facts), self._tell)
+
+    def _judge(self, result: Result) -> None:
+        self._mailbox.post(Judged(self._judging.verdict(result)))  # type: ignore[arg-type]  # the run's own
+
+    def _post_later(self, seconds: float, event: Any) -> None:
+        self._timers.at(time.monotonic() + seconds, lambda _late: self._mailbox.post(event))
+
+    def _change_limit(self, attempt: Attempt, what: str, seconds: float) -> None:
+        self._watchdog.change(attempt, what, seconds)
+
+    def _tell(self, text: str) -> None:
+        """Tell whoever drives the run something that people should know."""
+        self.notices.append(text)
+        self._sleepers.wake()
+
+    def _tell_of(self, attempt: Attempt, text: str) -> None:
+        """Tell that an attempt takes long: with what it holds, and what it has said last."""
+        held = held_by(attempt.task)
+        last = Output(attempt.printed).tail(1) if attempt.printed else ""
+        self._tell(text + (f", holds {held}" if held else "") + (f", last output: {last}" if last else ""))
+
+    def _at_deadline(self, _late: float) -> None:
+        """Start nothing more, and take back what waits for a worker; the watchdog sees to what runs."""
+        self.drain("the run's deadline has passed")
+        for attempt in list(self._decider.flying.values()):
+            if not attempt.started:
+                attempt.lane.pool.cancel(attempt, force=False)
 
     def _gate(self, attempt: Attempt) -> Outcome | None:
         """Return the outcome of a task that is not to run on this machine, decided just before it would start."""

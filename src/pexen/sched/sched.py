@@ -17,14 +17,17 @@ from pexen.errors import DefinitionError, PoolError
 from pexen.model.meta import duration
 from pexen.model.result import Results
 from pexen.model.task import Task, as_task
+from pexen.sched.around import check as check_around
 from pexen.sched.decide import DEFAULT
 from pexen.sched.run import Run, Running
+from pexen.sched.verdict import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pexen.core.planner import Explanation, Fallen
     from pexen.model.result import Result
+    from pexen.model.waiver import Waiver
     from pexen.pool.base import Pool
 
 
@@ -47,12 +50,15 @@ class Sched:
     uncontrolled failure poisons what the task claimed, ``backlog`` how many results may wait for the loop over `run`,
     ``maxfail`` after how many failures nothing more is started but clean-ups. ``durations`` returns what is known of how
     long the task at a path takes, in seconds. ``gate`` returns why a task is not to run here (by default its ``when`` and
-    ``host`` on the facts of this machine). ``timeout`` is the limit of tasks that have none of their own.
+    ``host`` on the facts of this machine). ``timeout`` is the limit of tasks that have none of their own, ``deadline`` that of
+    the run: what runs then is ended as by its timeout, and only clean-ups start any more. ``waivers`` say which failures
+    are accepted, see `pexen.waiver`. ``reaper`` is a process that is given the orphans of this one and has no other
+    children. With ``retry_last``, what is tried again is when all else has ended, one at a time.
 
     Methods may be called from any thread. Raises `DefinitionError` when the tasks are wrong.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all there is to say about a run, by keyword
         self,
         tasks: Iterable[Any] = (),
         *,
@@ -66,8 +72,16 @@ class Sched:
         durations: Callable[[str], float | None] | None = None,
         gate: Callable[[Task], str | None] | None = None,
         timeout: float | str | None = None,
+        deadline: float | str | None = None,
+        waivers: Iterable[Waiver] = (),
+        retry_last: bool = False,
+        reaper: int | None = None,
     ) -> None:
         self._timeout = None if timeout is None else duration("timeout", timeout)
+        self._deadline = None if deadline is None else duration("deadline", deadline)
+        self._waivers = checked(waivers)
+        self._retry_last = retry_last
+        self._reaper = reaper
         self._gate = gate
         self._maxfail = maxfail
         self._pools = _with_commands(pool, pools)
@@ -96,6 +110,8 @@ class Sched:
         for item in items:
             if item.meta and not _LATER.isdisjoint(item.meta):
                 raise _not_yet(item)
+            if item.meta and "around" in item.meta:
+                check_around(item)
         with self._lock:
             run = self._run
             if run is None:
@@ -200,6 +216,10 @@ class Sched:
                 backlog=self._backlog,
                 gate=self._gate,
                 timeout=self._timeout,
+                deadline=self._deadline,
+                waivers=self._waivers,
+                retry_last=self._retry_last,
+                reaper=self._reaper,
                 at_end=self._end,
             )
         run.begin()
