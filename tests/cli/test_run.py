@@ -1,11 +1,13 @@
 """``pexen run`` as programs use it: no terminal. Exit codes, what is written where, and which tasks run."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -20,7 +22,7 @@ def tree(tmp_path):
 
 def lines_of(done):
     """The lines of finished tasks: path to status."""
-    pattern = r"^(passed|failed|error|skipped|cancelled|crashed|warned) +(?:[\d.]+s)?  (\S+?)(?::.*)?$"
+    pattern = r"^(passed|failed|error|skipped|cancelled|crashed|timeout|warned) +(?:[\d.]+s)?  (\S+?)(?::.*)?$"
     found = re.findall(pattern, done.stderr, re.MULTILINE)
     return {path: status for status, path in found}
 
@@ -403,3 +405,49 @@ def test_an_interrupt_while_collecting_is_2_and_leaves_nothing(tree):
     _, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (2, "interrupted\n")
     assert not os.path.exists(f"/proc/{(tree / 'pid').read_text().strip()}")
+
+
+def test_reports_go_to_files(tree):
+    script(tree / "a.sh", """echo '{"report": {"name": "sub", "status": "fail"}}' >&$PEXEN_CONTROL""")
+    done = pexen("run", "--report", "junit:out.xml", "--report", "jsonl", cwd=tree)
+    assert done.returncode == 1
+    suite = ET.parse(tree / "out.xml").getroot()[0]
+    assert [(case.get("name"), len(case.findall("failure"))) for case in suite] == [("a.sh", 1), ("sub", 1)]
+    lines = (tree / ".pexen/runs/latest/report.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["run", "result", "end"]
+    wrong = pexen("run", "--report", "html", cwd=tree)
+    assert wrong.returncode == 4
+    assert "not one of junit, jsonl" in wrong.stderr
+
+
+def test_the_deadline_of_a_run_ends_it_but_not_its_cleanups(tree):
+    script(tree / "a.sh", "sleep 100", "grace = 0.1\nprovides = 'a'")
+    script(tree / "b.sh", "exit 0", "requires = 'a'")
+    script(tree / "c.sh", "touch cleaned", "after = '/a.sh'\ncleanup = true")
+    done = pexen("run", "--deadline", "1s", cwd=tree)
+    assert done.returncode == 1
+    assert lines_of(done) == {"a.sh": "timeout", "b.sh": "cancelled", "c.sh": "passed"}
+    assert "deadline of 1 s has passed" in done.stderr
+    assert (tree / "cleaned").exists()
+
+
+def test_what_a_task_leaves_behind_is_told_and_gone(tree):
+    script(tree / "a.sh", "setsid sh -c 'echo $$ > pid; exec sleep 1000' & while [ ! -s pid ]; do sleep 0.01; done")
+    done = pexen("run", cwd=tree)
+    assert done.returncode == 0
+    assert "leaked 1 process (sleep)" in done.stderr
+    assert not os.path.exists(f"/proc/{(tree / 'pid').read_text().strip()}")
+
+
+def test_people_see_evidence_and_what_is_kept(tree):
+    script(tree / "a.sh", "echo begun; exec sleep 1000", "timeout = 0.3\ngrace = 0.1")
+    done = pexen("run", cwd=tree)
+    assert "took longer than its timeout of 0.3 s" in done.stderr
+    assert re.search(r"processes:\n +\d+ S sleep 1000", done.stderr)
+    assert "evidence.txt" in done.stderr
+
+
+def test_a_task_that_takes_long_is_told_of(tree):
+    script(tree / "a.sh", "echo line; sleep 1000", "timeout = 5\ngrace = 0.1\nclaims = 'disk'")
+    done = pexen("run", cwd=tree)
+    assert "note: still running: a.sh for 4 s of 5 s, holds claims disk, last output: line" in done.stderr

@@ -108,7 +108,7 @@ def test_it_says_when_it_ran(box) -> None:
 def test_ended_means_exited_and_what_holds_the_output_open_is_ended_with_it(box, pipe) -> None:  # noqa: F811
     outcome = box.run("echo out; " + daemon("exec sleep 600", pipe("up")))
     assert ended(outcome) == ("passed", "")
-    assert outcome.killed == "1 process (sleep)"
+    assert outcome.left.killed in {"1 process (sleep)", "1 process (sh)"}  # it may be just about to become sleep
     assert printed(outcome) == b"out\n"
 
 

@@ -465,7 +465,7 @@ def test_a_failing_task_leaves_no_trace_either(one: Drive) -> None:
 def test_children_left_behind_are_killed_with_the_worker(alone: Drive) -> None:
     outcome = alone.run(acts.start_a_child)
     assert (outcome.status, outcome.freed) == (Status.PASSED, True)
-    assert outcome.killed == "1 process (sleep)"
+    assert outcome.left.killed == "1 process (sleep)"
     wait_for_end(value_of(outcome.value))
     assert alone.run(deeds.answer).freed
 

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pexen.cli.guardian import reaper
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pexen.cli.run import How
     from pexen.cli.selection import Chosen
     from pexen.cli.signals import Interrupts
+    from pexen.report.base import Reporter
     from pexen.sched.run import Run
 
 _GATHER = 0.02
@@ -47,8 +49,8 @@ def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
     live = is_live(screen, os.environ) and not how.inline
     colour, verbosity = has_colour(how.color, 2), how.verbose - how.quiet
     console = Console(screen, colour=colour, live=live, verbosity=verbosity, heartbeat=how.heartbeat)
-    observers = Observers([console])
     place = Place(chosen.root)
+    observers = Observers([console, *(_reporter(kind, file, place) for kind, file in how.reports)])
     try:
         pool = _pool(how, place.output)
         sched = Sched(
@@ -77,6 +79,21 @@ def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
     for broken in observers.broken:
         screen.write(f"note: a report is incomplete: {visible(broken)}\n")
     return verdict(sched.results, strict=how.strict, interrupted=bool(driver.stopped))
+
+
+_REPORTS = {"junit": ("junit", "JUnit", "xml"), "jsonl": ("jsonl", "JsonLines", "jsonl")}
+"""Where reporters are: module, class, and how their files end."""
+
+
+def _reporter(kind: str, file: str, place: Place) -> Reporter:
+    """Return what writes a report of some kind; without a file it goes to the run's folder."""
+    from importlib import import_module
+
+    module, name, ending = _REPORTS[kind]
+    found: Reporter = getattr(import_module(f"pexen.report.{module}"), name)(
+        os.path.abspath(file) if file else f"{place.folder}/report.{ending}"
+    )
+    return found
 
 
 def _requirements(sched: Sched, task: Task) -> list[tuple[str, list[str]]]:
@@ -155,32 +172,36 @@ class Driver:
             if not heard:
                 self._stop()
             if count > 1:
-                self._kill("interrupted again: killing what still runs; once more leaves at once")
+                self._kill()
         elif self._kill_at is not None and time.monotonic() >= self._kill_at:
-            self._kill("killing what has not stopped in time")
+            self._kill_at = None
+            if self._run.stop(self.stopped, force=True):
+                self._observers.note("killing what has not stopped in time")
 
     def _stop(self) -> None:
-        """Start nothing more, and ask what runs to stop."""
+        """Start nothing more but clean-ups, and ask all else that runs to stop."""
         self.stopped = "interrupted"
         flights = self._look()
         paths = {one.path for one in flights if one.age is not None} or {one.path for one in flights}
-        grace = max((task.grace for task in self._chosen.tasks if task.name in paths), default=_GRACE)
+        asked = (task for task in self._chosen.tasks if task.name in paths and not task.cleanup)
+        grace = max((task.grace for task in asked), default=_GRACE)
         self._kill_at = time.monotonic() + grace
-        self._run.cancel()
+        self._run.stop(self.stopped)
         told = f"waiting for {counted(len(paths), 'task')} to stop; once more kills" if paths else "nothing was running"
         self._observers.note(f"interrupted: {told}")
 
-    def _kill(self, told: str) -> None:
+    def _kill(self) -> None:
+        """Start nothing more at all, and end what runs."""
         self._kill_at = None
-        self._observers.note(told)
-        self._run.cancel(force=True)
+        self._run.stop(self.stopped, force=True, cleanups=False)
+        self._observers.note("interrupted again: killing what still runs; once more leaves at once")
 
     # -- inline -------------------------------------------------------------------------------------------------------
 
     def _attend(self, results: list[Result]) -> None:
         """Leave the terminal as the next task should find it; debug what has failed."""
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
+            with suppress(AttributeError, OSError):  # there is none, or nobody reads it any more
                 stream.flush()
         for result in results if self._how.debug and not self._interrupts.count else ():
             error = result.error.exception if result.status in BAD and result.error else None

@@ -233,12 +233,10 @@ class _Guardian:
         toll = tree.end(tree.below(os.getpid()))
         self._reap()
         if toll.killed:
+            from pexen.cli.screen import last_words
             from pexen.report.text import visible
 
-            try:
-                os.write(2, visible(f"pexen: ended what the run had left: {toll}").encode(errors="replace") + b"\n")
-            except OSError:
-                return
+            last_words(visible(f"pexen: ended what the run had left: {toll}") + "\n")
 
     def _end_alike(self, end: os.waitid_result) -> int:
         """Die by the signal that the runner died by, or return its exit code."""

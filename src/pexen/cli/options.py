@@ -65,6 +65,20 @@ class Duration(click.ParamType[Any]):
             self.fail(f"{value!r} is not a duration; {error.hint}", param, ctx)
 
 
+class Report(click.ParamType[Any]):
+    """``KIND[:FILE]``."""
+
+    name = "KIND[:FILE]"
+    kinds = ("junit", "jsonl")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return the kind and the file, which is empty when none was given."""
+        kind, _, file = str(value).partition(":")
+        if kind not in self.kinds:
+            self.fail(f"{kind!r} is not one of {', '.join(self.kinds)}", param, ctx)
+        return kind, file
+
+
 class Setting(NamedTuple):
     """How a setting is given on the command line, its type, its default, and the line for ``--help``."""
 

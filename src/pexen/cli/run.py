@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import click
 
 from pexen.cli.main import GOOD, NOTHING
-from pexen.cli.options import CONTEXT, resolved, selecting, setting
-from pexen.cli.screen import has_colour
+from pexen.cli.options import CONTEXT, Report, resolved, selecting, setting
+from pexen.cli.screen import Screen, has_colour
 from pexen.cli.selection import Chosen, Gathered, Request
 from pexen.cli.signals import Interrupts
 from pexen.report.text import visible
@@ -28,6 +27,7 @@ from pexen.report.text import visible
 @click.option("--co", "--collect-only", "collect_only", is_flag=True, help="Show what would be run.")
 @click.option("-s", "--no-capture", "attached", is_flag=True, help="One task at a time, with your terminal.")
 @click.option("--pdb", "debug", is_flag=True, help="As -s, and debug the exceptions of Python tasks.")
+@click.option("--report", "reports", type=Report(), multiple=True, help="Write junit or jsonl to FILE; repeatable.")
 @setting("strict")
 @click.option("-v", "--verbose", count=True, help="Also what passing tasks print; -vv also requirements.")
 @click.option("-q", "--quiet", count=True, help="Only the summary.")
@@ -77,6 +77,7 @@ class How(NamedTuple):
     collect_only: bool
     attached: bool
     debug: bool
+    reports: tuple[tuple[str, str], ...]
     strict: bool
     verbose: int
     quiet: int
@@ -107,10 +108,11 @@ class How(NamedTuple):
 
 def _nothing(chosen: Chosen, how: How) -> int:
     """Say that nothing was selected, and what may be the matter."""
-    print(f"nothing selected: {visible(chosen.title)} has {len(chosen.collected)} tasks", file=sys.stderr)
+    text = f"nothing selected: {visible(chosen.title)} has {len(chosen.collected)} tasks\n"
     hint = how.hint
     if not chosen.collected:
         hint = hint or "every executable file is a task; is there one (chmod +x)?"
     if hint:
-        print(f"  hint: {visible(hint)}", file=sys.stderr)
+        text += f"  hint: {visible(hint)}\n"
+    Screen().write(text)
     return NOTHING

@@ -43,6 +43,17 @@ class Screen:
                 self._gone = True
 
 
+def last_words(text: str) -> None:
+    """Write to standard error on the way out, unless that would have to wait: nobody may be reading any more."""
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    try:
+        if any(event & select.POLLOUT for _, event in poll.poll(0)):
+            os.write(2, text.encode(errors="backslashreplace"))
+    except OSError:
+        return
+
+
 def is_live(screen: Screen, environ: Mapping[str, str]) -> bool:
     """Tell whether a line that is redrawn makes sense: a terminal that obeys, with a person before it."""
     return screen.is_terminal and environ.get("TERM") not in {None, "", "dumb"} and not environ.get("CI")

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
 
+from pexen.cli.screen import last_words
 from pexen.pool import base, files
 
 _LISTENED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -86,8 +87,7 @@ def leave() -> None:
             else:
                 os.kill(pid, signal.SIGKILL)
     files.remove_all()
-    with suppress(OSError):
-        os.write(2, b"\x1b[?7h\r\nleft without waiting\n" if os.isatty(2) else b"left without waiting\n")
+    last_words(("\x1b[?7h\r\n" if os.isatty(2) else "") + "left without waiting\n")
     os._exit(LEFT)
 
 

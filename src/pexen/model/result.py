@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pexen.errors import TasksFailed
 
@@ -110,6 +110,14 @@ class _Plain(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is no built-in type")
 
 
+class Left(NamedTuple):
+    """What an attempt has left: the processes that were killed, in words, and its files; `Details.keeper` says the rest."""
+
+    killed: str = ""
+    artifacts: tuple[str, ...] = ()
+    keeper: Any = None
+
+
 class Outcome:
     """How an attempt ended: the event that a pool posts.
 
@@ -123,10 +131,7 @@ class Outcome:
     reason: str = ""
     shared: Any = None
     output: Output | None = None
-    killed: str = ""
-    """The processes that had to be killed behind it, in words."""
-    artifacts: tuple[str, ...] = ()
-    keeper: Any = None
+    left: Left | None = None
     deps_ok: bool = False
     locks_ok: bool = True
     freed: bool = True

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pexen.errors import TaskFail, TaskSkip
 from pexen.model.call import PLAIN, SHARED, Kind
 from pexen.model.context import CURRENT
-from pexen.model.result import Failure, Outcome, Pickled, Status, merge_shared
+from pexen.model.result import Failure, Left, Outcome, Pickled, Status, merge_shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pexen.model.attempt import Attempt
+    from pexen.model.attempt import Files as AnyFiles
     from pexen.model.call import Source
     from pexen.model.event import Event
     from pexen.pool.files import Files
@@ -103,10 +104,16 @@ def execute(attempt: Attempt, files: Files | None = None) -> Outcome:
     if attempt.made is not None:  # not asked of CURRENT: a coroutine has contextvars of its own
         outcome.shared = attempt.made.written
         attempt.made = None
-    if files is not None and files.is_used:
-        outcome.artifacts = files.left(attempt.id)
-        outcome.keeper = files.keeper
+        outcome.left = left_by(attempt, files)
+    elif attempt.evidence:
+        outcome.left = left_by(attempt, files)
     return outcome
+
+
+def left_by(attempt: Attempt, files: AnyFiles | None, killed: str = "") -> Left | None:
+    """Return what an attempt that has ended has left behind, if that is anything."""
+    artifacts = () if files is None else files.left(attempt.id)
+    return Left(killed, artifacts, files and files.keeper) if killed or artifacts else None
 
 
 def _call(attempt: Attempt) -> Any:

@@ -44,7 +44,7 @@ from pexen.model.cpus import usable_cpus
 from pexen.model.event import Broken, Reported, Returned
 from pexen.model.result import Outcome, Report, Status
 from pexen.pool import evidence, subreaper, tree
-from pexen.pool.base import Survivors
+from pexen.pool.base import Survivors, left_by
 from pexen.pool.channel import Channel, Doors, Ear
 from pexen.pool.files import Files
 from pexen.pool.spawn import CONTROL, SCARCE, Environment, spawner
@@ -310,8 +310,8 @@ class _Loop:
         self._does[fd] = does  # type: ignore[assignment]
 
     def _turn_from(self, fd: int) -> None:
-        del self._does[fd]
-        self._epoll.unregister(fd)
+        if self._does.pop(fd, None) is not None:  # otherwise somebody has been here before, on the way to a bug of ours
+            self._epoll.unregister(fd)
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
@@ -497,7 +497,7 @@ class _Loop:
         running = self._running.get(attempt.id)
         if running is None:
             return
-        processes = tree.drawn(running.family(tree.recent(running.pid)))
+        processes = tree.drawn(running.family(self._recent(running)))
         output = "" if running.sink is None else running.sink.tail(evidence.LINES)
         evidence.save(attempt, evidence.gathered(processes=processes, output=output))
 
@@ -530,13 +530,18 @@ class _Loop:
         self._note_forks()
         if not running.has_forked:
             return tree.Toll()
-        see = partial(tree.recent, running.pid)
+        see = partial(self._recent, running)
         if not any(one.is_alive for one in running.family(see())):
             return tree.Toll()
         toll = tree.end(running.family, see=see)
         self._newest = tree.newest(self._loadavg)
         tree.reap(toll.killed)
         return toll
+
+    def _recent(self, running: _Running) -> tree.Processes:
+        """Return the processes that may belong to an attempt: not the others' leaders, which are often all there is."""
+        others = {one.pid for one in self._running.values() if one is not running}
+        return {pid: one for pid, one in tree.recent(running.pid).items() if pid not in others}
 
     def _forget(self, running: _Running) -> None:
         del self._running[running.attempt.id]
@@ -552,12 +557,11 @@ class _Loop:
             ear.sock.close()
         self._values.forget(attempt.id)
         output = self._spool.end(running.sink) if self._spool and running.sink else None
-        artifacts = self._files.left(attempt.id)
+        left = left_by(attempt, self._files, killed)
         self._events.append(
             Outcome(
                 attempt, status, channel.value, attempt.started, duration, reason=reason, output=output, freed=freed,
-                killed=killed, shared=channel.shared or None, artifacts=artifacts,
-                keeper=self._files.keeper if artifacts else None,
+                shared=channel.shared or None, left=left,
             )
         )  # fmt: skip
 
@@ -565,7 +569,7 @@ class _Loop:
         running = self._running.get(attempt.id)
         if running is not None:
             if force:  # they go with their group, all at once
-                members = running.family(tree.recent(running.pid))
+                members = running.family(self._recent(running))
                 running.toll = tuple(tree.Killed(one.pid, one.name, "") for one in members if one.is_alive)
             running.ask(force=force)
             return

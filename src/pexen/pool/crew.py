@@ -35,7 +35,7 @@ from pexen.model.event import Broken, Freed, Limited, Reported, Returned
 from pexen.model.result import Outcome, Output, Status
 from pexen.pool import answer, evidence, wire
 from pexen.pool.ahead import Ahead, Fixed
-from pexen.pool.base import failure_of
+from pexen.pool.base import failure_of, left_by
 from pexen.pool.bell import Bell
 from pexen.pool.hiring import Hiring
 from pexen.pool.member import Member
@@ -405,16 +405,17 @@ class Crew:
         member.leaving = bool(flags & (wire.LEAVING | wire.LEAKING))
         if member.asked_where:
             self._save_evidence(member, attempt)
-        if flags & wire.HAS_DIR or attempt.evidence:
-            self._add_artifacts(outcome)
+        killed = ""
         outstanding.popleft()
         if flags & wire.LEAKING:  # what it has left behind goes with the process, before anybody hears of the end
             self._put_back(member.take_back(0))
             member.end_tree()
-            outcome.killed = str(member.toll) if member.toll.killed else ""
+            killed = str(member.toll) if member.toll.killed else ""
         elif member.leaving:
             outcome.freed = False
             member.unfreed = attempt
+        if killed or flags & wire.HAS_DIR or attempt.evidence:
+            outcome.left = left_by(attempt, self._files, killed)
         member.last = number
         member.since = outcome.started + outcome.duration
         if outstanding:
@@ -491,17 +492,10 @@ class Crew:
         started = attempt.started or member.since
         output = answer.output_left(self._output, attempt.id, self._cap)
         killed = str(member.toll) if member.toll.killed else ""
-        outcome = Outcome(
-            attempt, status, None, started, monotonic() - started, reason=reason, output=output, killed=killed,
-            freed=not member.toll.left,
+        return Outcome(
+            attempt, status, None, started, monotonic() - started, reason=reason, output=output,
+            left=left_by(attempt, self._files, killed), freed=not member.toll.left,
         )  # fmt: skip
-        self._add_artifacts(outcome)
-        return outcome
-
-    def _add_artifacts(self, outcome: Outcome) -> None:
-        outcome.artifacts = self._files.left(outcome.attempt.id)
-        if outcome.artifacts:
-            outcome.keeper = self._files.keeper
 
     def _end(self) -> None:
         """Close: end everything, post what became of it, and have the thread return."""

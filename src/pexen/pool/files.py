@@ -81,11 +81,6 @@ class Files:
         return self._given is not None
 
     @property
-    def is_used(self) -> bool:
-        """Whether any attempt has asked for a folder."""
-        return bool(self._base)
-
-    @property
     def name(self) -> str:
         """The path of the folder with everything, which may not be there yet."""
         if self._given is not None:

@@ -266,9 +266,12 @@ class Family(NamedTuple):
         _descend([one for one in candidates if self._shows_itself(one)], children, found)
         if self.lineage:
             _descend([one for one in candidates if one.pid not in found and self._is_named_by(one)], children, found)
-        if self.slack and len(found) < len(candidates):
+        if self.slack and any(one.is_alive for one in candidates if one.pid not in found):
             orphans = ancestors()
-            _descend([o for o in candidates if o.parent in orphans and slack(o.pid) == self.slack], children, found)
+            tagged = [
+                o for o in candidates if o.pid not in found and o.parent in orphans and slack(o.pid) == self.slack
+            ]
+            _descend(tagged, children, found)
         return list(found.values())
 
     def _shows_itself(self, one: Process) -> bool:

@@ -21,8 +21,8 @@ from pexen.errors import DefinitionError, nearest
 from pexen.model.command import Command
 from pexen.model.context import CURRENT, Context
 from pexen.model.event import Reported
-from pexen.model.result import Outcome, Report, Status
-from pexen.pool.base import failure_of
+from pexen.model.result import Left, Outcome, Report, Status
+from pexen.pool.base import failure_of, left_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -130,9 +130,11 @@ class Around:
     def _conclude(self, outcome: Outcome) -> None:
         attempt = self._attempt
         if attempt.files is not None:
-            added = attempt.files.left(attempt.id)
-            outcome.artifacts = tuple(dict.fromkeys((*outcome.artifacts, *added)))
-            outcome.keeper = attempt.files.keeper if outcome.artifacts else None
+            before = outcome.left or Left()
+            added = left_by(attempt, attempt.files) or Left()
+            artifacts = tuple(dict.fromkeys((*before.artifacts, *added.artifacts)))
+            if before.killed or artifacts:
+                outcome.left = Left(before.killed, artifacts, attempt.files.keeper)
         self.over = True
         self._post(outcome)
 

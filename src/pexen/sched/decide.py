@@ -21,7 +21,7 @@ from pexen.model.attempt import Attempt
 from pexen.model.call import EXECUTE, PLAIN, SHARED, Source, parameter_of
 from pexen.model.event import Broken, Freed, Limited, Reported, Returned
 from pexen.model.meta import AllOf, Named
-from pexen.model.result import BAD, Details, Ended, Outcome, Result, Status, worst
+from pexen.model.result import BAD, Details, Ended, Left, Outcome, Result, Status, worst
 from pexen.sched.tally import Tally
 from pexen.sched.verdict import expected
 
@@ -167,10 +167,9 @@ class Decider:
                 or self._is_odd
                 or event.shared is not None
                 or event.output is not None
-                or event.artifacts
-                or event.killed
                 or attempt.struck
-                or task_is_odd(attempt.task.meta)
+                or event.left is not None
+                or (attempt.task.meta and "xfail" in attempt.task.meta)
             ):
                 self._ended(event, attempt)
                 continue
@@ -241,14 +240,15 @@ class Decider:
         task, planner = attempt.task, self._planner
         path = task.name
         tally = self._tallies.pop(path, None)
-        status, reason, leaked = _verdict(outcome, attempt)
+        left = outcome.left or _NOTHING_LEFT
+        status, reason, leaked = _verdict(outcome, attempt, left.killed)
         if tally is not None:
             status = worst(status, tally.levels)
         if leaked and status is Status.PASSED:
             status = Status.WARNED
         about = Details(
             outcome.failure, reason, tuple(tally.reports()) if tally else (), (), (), outcome.output, leaked,
-            attempt.evidence, outcome.artifacts, keeper=outcome.keeper,
+            attempt.evidence, left.artifacts, keeper=left.keeper,
         )  # fmt: skip
         start = outcome.started + self._epoch if outcome.started else 0.0
         if self._is_tried_again(task, status, attempt):
@@ -433,14 +433,12 @@ class Decider:
         return [attempt for attempt in self.flying.values() if attempt.task.path in wanted]
 
 
-def task_is_odd(meta: Mapping[str, Any]) -> bool:
-    """Tell whether metadata changes what people are told of a task that has passed."""
-    return bool(meta) and "xfail" in meta
+_NOTHING_LEFT = Left()
 
 
-def _verdict(outcome: Outcome, attempt: Attempt) -> tuple[Status, str, str]:
+def _verdict(outcome: Outcome, attempt: Attempt, killed: str) -> tuple[Status, str, str]:
     """Return status, reason and what has leaked; an attempt that had ended before it was struck was in time."""
-    status, reason, killed = outcome.status, outcome.reason, outcome.killed
+    status, reason = outcome.status, outcome.reason
     if attempt.struck and not (status is PASSED and not attempt.cancelled):
         status, reason = Status.TIMEOUT, reason if "still runs" in reason else attempt.struck
         if attempt.watch is not None and attempt.watch.is_forced and "still runs" not in reason:

@@ -173,6 +173,19 @@ class Run:
         """Cancel what has not started and ask (or force) what runs to stop."""
         self.cancel_tasks(self._planner.tasks(), force=force)
 
+    def stop(self, reason: str = "the run was stopped", *, force: bool = False, cleanups: bool = True) -> int:
+        """Start nothing more, and ask (or force) what runs to stop; return how many that were.
+
+        Clean-ups still start and are left alone, unless ``cleanups`` is false.
+        """
+        with self.lock:
+            self._decider.fallen += self._planner.drain(reason, cleanups=cleanups)
+            flying = [one for one in self._decider.flying.values() if not (cleanups and one.task.cleanup)]
+        for attempt in flying:
+            attempt.lane.pool.cancel(attempt, force=force)
+        self._mailbox.post(WAKE)
+        return len(flying)
+
     def drain(self, reason: str = "the run was stopped") -> None:
         """Start nothing more but clean-ups; let finish what runs."""
         with self.lock:
@@ -298,6 +311,7 @@ class Run:
     # -- carrying out: outside of the lock ------------------------------------------------------------------------
 
     def _carry_out(self, commands: list[Any]) -> None:
+        watches_all = self._watchdog.watches_all
         for attempt in commands:
             if attempt.__class__ is not Attempt:
                 attempt()
@@ -310,18 +324,20 @@ class Run:
                     continue
             if meta and "around" in meta:
                 attempt.around = Around(attempt, self._mailbox.post, self._timers)
-                attempt.around.begin(partial(self._submit, attempt))
-            else:
-                self._submit(attempt)
+                attempt.around.begin(partial(self._submit_late, attempt))
+                continue
+            if watches_all or (meta and ("timeout" in meta or "idle_timeout" in meta)):
+                self._watchdog.watch(attempt)
+            attempt.lane.pool.submit(attempt)
         if self._inline and self._sleepers:
             self._sleepers.wake()
 
-    def _submit(self, attempt: Attempt) -> None:
-        if self._watchdog.wants(attempt):
-            self._watchdog.watch(attempt)
+    def _submit_late(self, attempt: Attempt) -> None:
+        """Hand on an attempt around which everything has begun; its pool may have been closed meanwhile."""
+        self._watchdog.watch(attempt)
         try:
             attempt.lane.pool.submit(attempt)
-        except PoolError:  # it was closed while something around the attempt was still being prepared
+        except PoolError:
             self._mailbox.post(Returned(attempt))
 
     @cached_property

@@ -131,14 +131,10 @@ class Watchdog:
             self._end = self.clock() + self._span
             self._timers.at(self._end, at_deadline)
 
-    def wants(self, attempt: Attempt) -> bool:
-        """Tell whether the attempt has a limit, the run's deadline included."""
-        meta = attempt.task.meta
-        return (
-            self._default is not None
-            or self._span is not None
-            or bool(meta and ("timeout" in meta or "idle_timeout" in meta))
-        )
+    @property
+    def watches_all(self) -> bool:
+        """Whether every attempt has a limit."""
+        return self._default is not None or self._span is not None
 
     def watch(self, attempt: Attempt) -> None:
         """Watch an attempt that is about to be submitted."""
