@@ -31,7 +31,7 @@ def book(amount):
 
 
 greet = pexen.command("echo hello from $(basename /bin/sh)", path="greet", timeout="10s")
-sched = pexen.Sched([celebrate, broken, add_up, read, greet])  # in any order
+sched = pexen.Sched([celebrate, broken, add_up, read, greet], pool=pexen.LocalPool(capture=True))  # in any order
 
 results = {}
 for result in sched.run():

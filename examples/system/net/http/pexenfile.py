@@ -1,36 +1,55 @@
-"""A real HTTP server: started before its clients, stopped after them.
+"""A real HTTP server and what it answers: many results of one task, each reported as soon as it is known."""
 
-Python clients receive what `httpd` returns as the parameter of that name; executables ask `lib/httpd.py address`.
-"""
-
+import http.client
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pexen
 
-SCRIPT = Path(__file__).resolve().parents[2] / "lib" / "httpd.py"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
+from httpd import serving
+
+EXPECTED = {
+    "the page": ("/numbers", {}, 200, 100_000),
+    "no such page": ("/nothing", {}, 404, 13),
+    "the first ten bytes": ("/numbers", {"Range": "bytes=0-9"}, 206, 10),
+    "another version": ("/numbers", {"If-None-Match": '"other"'}, 200, 100_000),
+}
 
 
-def script(*args):
-    done = subprocess.run([sys.executable, SCRIPT, *args], stdout=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 0, f"{SCRIPT.name} {args[0]}: see its output"
-    return done.stdout
+def get(address, path, headers):
+    connection = http.client.HTTPConnection(*address, timeout=10)
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response, response.read()
+    finally:
+        connection.close()
 
 
-# First of all: what many wait for starts early, and the server is up no longer than it is needed.
-defaults = dict(priority=-1)
+@pexen.task
+def answers():
+    """What the server answers to each request; the headers of all answers are kept."""
+    here = pexen.current()
+    seen = {}
+    with serving() as address:
+        for name, (path, headers, status, length) in EXPECTED.items():
+            response, body = get(address, path, headers)
+            seen[name] = dict(response.getheaders())
+            good = (response.status, len(body)) == (status, length)
+            here.report(name, "pass" if good else "fail", f"{response.status}, {len(body)} bytes")
+        tag = seen["the page"]["ETag"]
+        response, body = get(address, "/numbers", {"If-None-Match": tag})
+        here.report("not modified", "pass" if (response.status, body) == (304, b"") else "fail", str(response.status))
+    Path(here.dir, "headers.json").write_text(json.dumps(seen, indent=1))
 
 
-# The timeout is for waiting until the server of another run of this suite is gone; otherwise it takes a moment.
-@pexen.task(provides="httpd", timeout="2m")
-def start():
-    """The server answers on a free port of the loopback interface."""
-    return json.loads(script("start"))
-
-
-@pexen.task(requires="httpd", after="/net/http/clients", cleanup=True)
-def stop(httpd):
-    """The server ends when it is asked to, and leaves nothing behind."""
-    script("stop", str(httpd["pid"]), httpd["born"])
+@pexen.task
+def modern():
+    """Passes with problems: the server compresses nothing and knows HTTP/1.1 only, which is worth a warning."""
+    with serving() as address:
+        response, _ = get(address, "/numbers", {"Accept-Encoding": "gzip"})
+    assert response.status == 200, response.status
+    if not response.getheader("Content-Encoding"):
+        pexen.current().report("compression", "warn", "gzip was offered and not taken")

@@ -2,15 +2,15 @@
 # Twelve clients at a time get twelve complete pages.
 import hashlib
 import http.client
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-host, port = subprocess.check_output([sys.executable, "../../../lib/httpd.py", "address"], text=True).split()
+sys.path.insert(0, "../../../lib")
+from httpd import serving
 
 
-def fetch(_: int) -> tuple[int, int, str]:
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+def fetch(address: tuple[str, int]) -> tuple[int, int, str]:
+    connection = http.client.HTTPConnection(*address, timeout=10)
     connection.request("GET", "/numbers")
     response = connection.getresponse()
     body = response.read()
@@ -18,7 +18,7 @@ def fetch(_: int) -> tuple[int, int, str]:
     return response.status, len(body), hashlib.sha256(body).hexdigest()
 
 
-with ThreadPoolExecutor(12) as clients:
-    answers = list(clients.map(fetch, range(36)))
+with serving() as address, ThreadPoolExecutor(12) as clients:
+    answers = list(clients.map(fetch, [address] * 36))
 assert len(set(answers)) == 1, f"different answers: {sorted(set(answers))}"
 assert answers[0][:2] == (200, 100_000), answers[0]
