@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 LONGEST = 1 << 20
 """Bytes of a line."""
-CHUNK = 1 << 16
+CHUNK = 1 << 14
+"""Bytes read at a time, so that whoever says much keeps nobody waiting for long."""
 COMPLAINTS = 10
 """Lines that are quoted for being wrong."""
 _QUOTED = 200
 _CONNECTIONS = 64
-_RESTS = 16
+_RESTS = 64
 """Chunks that may be waiting when a process has ended: more than a socket holds."""
 
 
@@ -84,6 +85,11 @@ class Channel:
     def too_long(self, start: bytes) -> None:
         """Take the beginning of a line that is longer than `LONGEST`."""
         self._complain(start, f"longer than {LONGEST} bytes")
+
+    @property
+    def is_fed_up(self) -> bool:
+        """Whether nonsense is not worth a look any more."""
+        return self._complaints >= COMPLAINTS
 
     def _complain(self, line: bytes, why: str) -> None:
         self._complaints += 1
@@ -148,6 +154,8 @@ class Ear:
         *lines, rest = self._rest.split(b"\n")
         self._rest = rest
         answers = []
+        if self.channel.is_fed_up and not self._skips:
+            lines = [line for line in lines if line[:1] in b"{ \t" and line]
         for line in lines:
             if self._skips:
                 self._skips = False
