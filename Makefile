@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # One stamp per interpreter: asking for another one finds its stamp missing and starts over.
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
 PEERS := $(VENV)/.peers-$(notdir $(PYTHON))
-BENCH := bench/planner.py bench/overhead.py
+BENCH := bench/planner.py bench/overhead.py bench/commands.py
 
 .PHONY: help demo test lint bench docs clean distclean
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ help:
 	@echo 'make demo       run the example tree in examples/system'
 	@echo 'make test       run the tests'
 	@echo 'make lint       ruff check, ruff format --check, mypy --strict'
-	@echo 'make bench      measure the planner and the overhead of a task'
+	@echo 'make bench      measure the planner, the overhead of a task, and of watching commands'
 	@echo 'make docs       build the documentation into docs/_build'
 	@echo 'make clean      remove what the others left, but for .venv'
 	@echo 'make distclean  remove .venv as well'

@@ -105,3 +105,13 @@ def test_an_unknown_case_is_refused():
         done = subprocess.run(argv, capture_output=True, text=True, timeout=55, check=False)
         assert done.returncode == 2
         assert "no such case: china" in done.stderr
+
+
+def test_what_watching_costs(tmp_path):
+    head, *kinds, ratios, flood, executable, worker = run(tmp_path, "commands.py").splitlines()
+    assert head.startswith("20 x /bin/true")
+    assert [line.split()[0] for line in kinds] == ["watched", "bare", "xargs"]
+    assert re.search(r"watched / bare [\d.]+, must 1.25: (ok|MISS)", ratios)
+    assert flood.startswith("2000 reports")
+    for line in (executable, worker):
+        assert re.search(r"\d+ a second, +-?[\d.]+ MiB more than 1000, must 8: (ok|MISS)$", line)
