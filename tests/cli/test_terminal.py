@@ -2,33 +2,16 @@
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 
-from tests.cli.tools import Terminal, script, terminal, write
+from tests.cli.tools import gated, is_up, open_gate, script, terminal, write
 
 
 @pytest.fixture
 def tree(tmp_path):
     write(tmp_path / "pexen.toml", "")
     return tmp_path
-
-
-def gated(tree: Path, name: str, body: str = "", meta: str = "") -> Path:
-    """Write a script that says when it is up and goes on when the gate is opened."""
-    os.mkfifo(tree / f"{name}.up")
-    os.mkfifo(tree / f"{name}.gate")
-    script(tree / f"{name}.sh", f"{body}\necho up > {name}.up\nread line < {name}.gate\nexit $line", meta)
-    return tree
-
-
-def is_up(tree: Path, name: str) -> None:
-    assert (tree / f"{name}.up").read_text() == "up\n"
-
-
-def open_gate(tree: Path, name: str, status: int = 0) -> None:
-    (tree / f"{name}.gate").write_text(f"{status}\n")
 
 
 # -- the live line ------------------------------------------------------------------------------------------------
@@ -93,67 +76,6 @@ def test_hostile_output_does_not_reach_the_terminal(tree):
         assert "\x1b]0;" not in it.raw
         assert "\x1b[2J" not in it.raw
         assert "  | \\x1b]0;owned\\x07\\x1b[2J" in it.screen
-
-
-# -- Ctrl-C -------------------------------------------------------------------------------------------------------
-
-
-def test_once_asks_to_stop_and_waits(tree):
-    gated(tree, "a", "trap 'echo bye; exit 0' TERM")
-    script(tree / "b.sh", meta='requires = ["/a.sh"]')
-    with terminal("run", cwd=tree) as it:
-        is_up(tree, "a")
-        it.type("\x03")
-        it.until("interrupted: waiting for 1 task to stop; once more kills")
-        assert it.ended() == 2
-        assert any(re.match(r"cancelled .*b\.sh", line) for line in it.screen)
-        assert it.screen[-1].endswith("(interrupted)")
-
-
-def test_twice_kills(tree):
-    gated(tree, "a", "trap '' TERM", 'grace = "10m"')
-    with terminal("run", cwd=tree) as it:
-        is_up(tree, "a")
-        it.type("\x03")
-        it.until("interrupted: waiting")
-        it.type("\x03")
-        it.until("interrupted again: killing what still runs")
-        assert it.ended() == 2
-        assert any("killed on request" in line for line in it.screen)
-
-
-def test_three_times_leaves_at_once_and_kills_what_it_started(tree):
-    # Nothing survives SIGKILL, so the pool is made to ignore requests: as if the process were stuck in the kernel.
-    deaf = "import pexen.pool.command as c; c._Running.ask = lambda *a, **k: None"
-    write(tree / "sitecustomize.py", f"import sys\nif 'pexen' in sys.orig_argv: {deaf}\n")
-    gated(tree, "a", "trap '' TERM; echo $$ > pid", 'grace = "10m"')
-    with terminal("run", cwd=tree, PYTHONPATH=str(tree)) as it:
-        is_up(tree, "a")
-        it.type("\x03")
-        it.until("interrupted: waiting")
-        it.type("\x03")
-        it.until("interrupted again")
-        it.type("\x03")
-        it.until("left without waiting")
-        assert it.ended() == 130
-    assert not is_alive((tree / "pid").read_text().strip())
-
-
-def test_a_closed_terminal_stops_the_run(tree):
-    gated(tree, "a", "trap 'echo bye > said; exit 0' TERM")
-    it = Terminal("run", cwd=tree)
-    is_up(tree, "a")
-    os.close(it.master)
-    it.process.wait(timeout=30)
-    assert it.process.returncode == 2
-    assert (tree / "said").read_text() == "bye\n"
-
-
-def is_alive(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
-    except OSError:
-        return False
 
 
 # -- your terminal ------------------------------------------------------------------------------------------------

@@ -10,11 +10,17 @@ from tests.core.hand import Hand, make
 WAITS = "waits to be tried again"
 
 
+def queued(hand):
+    """Whom `next` will look at."""
+    return [str(entry[3].path) for queue in hand.planner._queues.values() for entry in queue.entries()]
+
+
 def test_it_is_ready_and_not_offered_before_again():
     hand = Hand(make("a"), make("b", requires="/a"))
     for _ in range(3):
         assert hand.start() == "a"
         hand.requeue("a", later=True)
+        assert queued(hand) == []
         assert (hand.state("a"), hand.planner.running, hand.planner.unfinished) == ("ready", 0, 2)
         assert hand.is_waiting()
         assert not hand.is_over()
@@ -57,12 +63,14 @@ def test_when_its_processes_may_still_live_it_needs_both_words(meta, order):
     assert hand.starts() == []
     assert "not gone yet" in hand.why("a")
     assert WAITS in hand.why("a")
-    words = [hand.free, hand.again]
-    for word in words if order == "free first" else reversed(words):
+    words = [hand.free, hand.again] if order == "free first" else [hand.again, hand.free]
+    last = words[-1]
+    for word in words:
         assert hand.starts() == []
         assert not hand.planner.is_stuck(asked=True)
         assert not hand.is_over()
         word("a")
+        assert queued(hand) == (["a"] if word is last else [])
     assert hand.starts() == ["a"]
     hand.finish("a")
     assert hand.is_over()

@@ -27,9 +27,8 @@ from tests.core.snapshot import snapshot
 
 LIMIT = 2
 POOLS = ("default", "other")
-SELDOM = (
-    "free", "requeue", "again", "free", "requeue", "again", "provide", "cancel", "drain", "hold", "release", "over", "wrong",
-)  # fmt: skip
+RETRY = ("requeue", "again", "requeue", "again", "free")
+SELDOM = ("free", "provide", "free", "provide", "cancel", "drain", "hold", "release", "over", "wrong")
 ENDS = st.tuples(st.sampled_from([True, True, True, False]), st.sampled_from(["at once", "at once", "then", "later"]))
 STATES = {
     "running": State.RUNNING, "up": State.UP, "done": State.DONE, "failed": State.FAILED,
@@ -205,6 +204,12 @@ class PlannerMachine(RuleBasedStateMachine):
             self.planner.free(one.task)
             self.model.free(one)
 
+    @rule(data=st.data(), verbs=st.lists(st.sampled_from(RETRY), min_size=1, max_size=3))
+    def retry(self, data, verbs) -> None:
+        for verb in verbs:
+            getattr(self, verb)(data)
+            self.check()
+
     @rule(data=st.data(), verb=st.sampled_from(SELDOM))
     def seldom(self, data, verb) -> None:
         getattr(self, verb)(data)
@@ -367,22 +372,8 @@ class PlannerMachine(RuleBasedStateMachine):
             self.waits()
             waits = self.planner.is_waiting()
             assert waits == self.model.is_waiting()
-            late = [one for one in self.model.all if one.later]
-            busy = [one for one in self.model.all if one.state in {"running", "up"} or one.occupies]
-            if not busy and not late:
+            if not self.go_on(waits):
                 break
-            assert busy or waits
-            for one in late if waits else ():
-                self.planner.again(one.task)
-                one.later = False
-            for one in () if waits else busy:
-                if one.state in {"running", "up"}:
-                    self.left.append(one.path)
-                    fallen = self.planner.finish(one.task)
-                    self.model.drop(one, "done")
-                    self.take_in(fallen)
-                self.planner.free(one.task)
-                self.model.free(one)
         assert not self.planner.is_stuck(), [str(self.planner.explain(one.task)) for one in self.model.all]
         assert self.model.is_over(), [one for one in self.model.all if one.state not in FINAL]
         assert self.planner.is_over(), [
@@ -390,6 +381,28 @@ class PlannerMachine(RuleBasedStateMachine):
         ]
         self.take_in(self.planner.take_fallen())
         assert sorted(self.left) == sorted(one.path for one in self.model.all)
+
+    def go_on(self, waits) -> bool:
+        """Let something happen, as in a run: attempts end, who waits is tried again, processes go, services come down."""
+        late = [one for one in self.model.all if one.later]
+        running = [one for one in self.model.all if one.state == "running"]
+        up = [one for one in self.model.all if one.state == "up"]
+        lives = [one for one in self.model.all if one.occupies and one not in running + up]
+        if waits:
+            for one in late:
+                self.planner.again(one.task)
+                one.later = False
+        elif lives and not running:
+            for one in lives:
+                self.planner.free(one.task)
+                self.model.free(one)
+        for one in running or (() if waits or lives else up):
+            self.left.append(one.path)
+            fallen = self.planner.finish(one.task)
+            self.model.drop(one, "done")
+            one.occupies = one.takes
+            self.take_in(fallen)
+        return bool(late or running or up or lives)
 
 
 @pytest.mark.timeout(500)  # a failure may take minutes to shrink, and is worth it

@@ -1,8 +1,8 @@
 """The planner: a pure state machine that says what may start next.
 
-It is told what happened (`finish`, `free`, `requeue`, `again`) and asked what may start (`next`); it never waits, reads no clock
-and starts nothing. Same tasks and same order of verbs give the same answers under any hash seed. Every verb costs
-O(log n) amortised for each task and edge it touches. None of it is thread safe: whoever owns the planner serialises.
+It is told what happened (`finish`, `free`, `requeue`, `again`) and asked what may start (`next`); it never waits, reads
+no clock and starts nothing. Same tasks and same order of verbs give the same answers under any hash seed. Every verb
+costs O(log n) amortised for each task and edge it touches. None of it is thread safe: whoever owns the planner serialises.
 
 *Invariants*, which `check` asserts: a task is in exactly one state; BLOCKED means ``missing > 0``; READY means it is in
 its pool's ready queue, or parked on exactly one thing, or has ended an attempt and waits for `free` or `again`; a thing
