@@ -1,6 +1,7 @@
 """The examples do what they say: each runs as its reader would run it, and leaves the machine as it was."""
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -32,6 +33,7 @@ OTHER_TASKS = {
     *(f"text/samples/{name}" for name in ("czech", "unfinished")),
     *(f"vcs/git/{name}" for name in ("create", "archive", "merge", "remove")),
 }
+WARNED = {"net/http/modern", "process/daemons/leaks.sh"}
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -65,11 +67,11 @@ def processes_with(variable: str) -> list[str]:
     return found
 
 
-def run(*command: str | Path, folder: Path, timeout: float = 50) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, folder: Path, timeout: float = 50, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command with a temporary folder of its own, and check that it left no process and no file behind."""
     temporary = folder / "tmp"
     temporary.mkdir()
-    environ = {**os.environ, "TMPDIR": str(temporary)}
+    environ = {**os.environ, **environ, "TMPDIR": str(temporary)}
     done = subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -106,6 +108,19 @@ def test_pipeline_prints_the_same_table_every_time(tmp_path):
     assert re.fullmatch(r"(\w+ +mean +-?[\d.]+ from +-?[\d.]+ to +-?[\d.]+\n){3}", done.stdout), done.stdout
 
 
+PEXEN = (sys.executable, "-m", "pexen")
+
+
+def results_in(file: Path) -> dict[str, dict]:
+    """What a report of kind jsonl says of each task."""
+    lines = map(json.loads, file.read_text().splitlines())
+    return {line["path"]: line for line in lines if line["kind"] == "result"}
+
+
+def reports_of(result: dict) -> dict[str, str]:
+    return {report["name"]: report["status"] for report in result["reports"]}
+
+
 @pytest.fixture
 def tree(tmp_path):
     """A copy of examples/system, so that several test sessions can run it at the same time."""
@@ -114,7 +129,7 @@ def tree(tmp_path):
 
 def test_the_suite_of_this_machine_passes_and_leaves_nothing_behind(tree, tmp_path):
     before = state_of(tree)
-    done = run(sys.executable, "-m", "pexen", "run", tree, "-j", "4", folder=tmp_path)
+    done = run(*PEXEN, "run", tree, "-j", "4", "--report", "jsonl:results", folder=tmp_path)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     assert state_of(tree) == before
@@ -125,6 +140,37 @@ def test_the_suite_of_this_machine_passes_and_leaves_nothing_behind(tree, tmp_pa
     assert re.search(r"^warned +[\d.]+s  process/daemons/leaks.sh: leaked 1 process \(sleep\)$", output, re.MULTILINE)
     if platform.machine() != "s390x":
         assert "skip" in output.splitlines()[lines["process/proc/big_endian.py"]].lower()
+
+    results = results_in(tmp_path / "results")
+    assert sorted(results) == TASKS
+    assert {path for path, result in results.items() if result["status"] == "warned"} == WARNED
+    assert {path for path, result in results.items() if result["leaked"]} == {"process/daemons/leaks.sh"}
+    answers = results["net/http/answers"]
+    assert reports_of(answers) == dict.fromkeys(
+        ("the page", "no such page", "the first ten bytes", "another version", "not modified"), "pass"
+    )
+    (kept,) = answers["artifacts"]
+    assert "headers.json" in json.dumps(kept)
+    assert reports_of(results["net/http/modern"]) == {"compression": "warn"}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_script_gives_several_results_with_pexen_in_path_and_without(tree, tmp_path, installed):
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    pexen_in_path = bin_folder / "pexen"
+    answer = f'exec "{sys.executable}" -m pexen "$@"' if installed else "exit 127"
+    pexen_in_path.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/asked"\n{answer}\n')
+    pexen_in_path.chmod(0o755)
+    path = f"{bin_folder}:{os.environ['PATH']}"
+    script = tree / "process/daemons/several.sh"
+    done = run(*PEXEN, "run", script, "--report", "jsonl:results", folder=tmp_path, PATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "asked").read_text() == "shell-helper\n"
+    (result,) = results_in(tmp_path / "results").values()
+    assert result["status"] == "passed"
+    steps = dict.fromkeys(("started", "takes signals", "ended by TERM", "is gone"), "pass")
+    assert reports_of(result) == {**steps, "kernel": "info"}
 
 
 def names(line: str, path: str) -> bool:

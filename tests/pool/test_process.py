@@ -23,6 +23,7 @@ from pexen.model import modules
 from pexen.model.event import Broken, Returned
 from pexen.model.result import Pickled, Status
 from pexen.pool import ahead, crew, hiring, ship, start
+from pexen.pool.cgroup import Cgroup
 from pexen.pool.process import ProcessPool
 from tests.contract import deeds
 from tests.contract.drivers import THE_SHARED_DICT, Drive, driving, value_of
@@ -1022,3 +1023,15 @@ def test_reasons_are_in_words() -> None:
     assert start.told(None) == "its process has gone"
     assert start.told(3) == "exit code 3 without a result"
     assert re.fullmatch(r"killed by signal 9 \(SIGKILL\)", start.told(-9))
+
+
+def where_it_is() -> str:
+    return Path("/proc/self/cgroup").read_text()
+
+
+def test_a_worker_has_a_cgroup_of_its_own_where_that_can_be(drive: Drive) -> None:
+    probe = Cgroup.make("probe")
+    if probe is None:
+        pytest.skip("no cgroup can be made here")
+    assert probe.remove()
+    assert f"pexen-{os.getpid()}-" in get(drive, where_it_is)

@@ -18,7 +18,7 @@ from pexen.cli.main import GOOD
 from pexen.cli.options import CONTEXT
 from pexen.cli.screen import has_colour, write_out
 from pexen.model.cpus import usable_cpus
-from pexen.pool import subreaper
+from pexen.pool import subreaper, tree
 from pexen.pool.cgroup import Cgroup, own_folder
 from pexen.report.text import style, visible
 
@@ -111,11 +111,21 @@ def _cgroup() -> tuple[bool, str, str]:
     cgroup = Cgroup.make("doctor")
     if cgroup is not None:
         cgroup.remove()
-        return True, str(home), "what a task has started is known exactly and ended at once"
-    means = "who left a task's session is found by its environment, or when nothing else runs"
+        return (
+            True,
+            str(home),
+            "what Python tasks start is known exactly and ended at once",
+        )
+    means = "what Python tasks start is known by parents, session and timer slack alone"
     if home is None:
         return False, "no unified hierarchy", means
     return False, f"{home}: not writable", f"{means}; try systemd-run --user --scope -p Delegate=yes"
+
+
+def _slack() -> tuple[bool, str, str]:
+    if tree.slack(os.getppid()):
+        return True, "readable", "daemons that hide their origin are known, and ended before the result is told"
+    return False, "not readable", "daemons that hide their origin are ended at the next idle moment (root may read it)"
 
 
 def _children() -> tuple[bool, str, str]:
@@ -217,6 +227,7 @@ CHECKS: dict[str, Callable[[], tuple[bool, str, str]]] = {
     "pidfd": _pidfd,
     "eventfd": _eventfd,
     "subreaper": _subreaper,
+    "timer slack": _slack,
     "cgroup.kill": _cgroup,
     "children": _children,
     "/proc": _proc,

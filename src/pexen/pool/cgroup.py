@@ -14,11 +14,13 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
 
 _NUMBERS = count()
+_OURS = re.compile(r"pexen-(\d+)-")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _PAUSES = (0.0, 0.001, 0.002, 0.005)
 
@@ -35,6 +37,7 @@ class Cgroup:
         home = own_folder()
         if home is None:
             return None
+        _remove_stale(home)
         path = home / f"pexen-{os.getpid()}-{next(_NUMBERS)}{name and '-'}{name}"
         try:
             path.mkdir()
@@ -89,6 +92,16 @@ class Cgroup:
             with suppress(OSError):
                 os.rmdir(folder)
         return not self.path.exists()
+
+
+@cache
+def _remove_stale(home: Path) -> None:
+    """Remove what runs have left there that were killed; once in a process."""
+    for name in os.listdir(home):
+        match = _OURS.match(name)
+        if match and not os.path.exists(f"/proc/{match[1]}"):
+            with suppress(OSError):  # somebody is in it: then it is not ours to touch
+                os.rmdir(home / name)
 
 
 def own_folder() -> Path | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from pexen.model.result import Status
 from pexen.pool import spool, start, tree, wire, worker
 from pexen.pool.base import OURS
+from pexen.pool.cgroup import Cgroup
 
 if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
@@ -64,6 +65,9 @@ class Member:
         self._rest: memoryview | None = None
         self._tokens = 0
         self._start(starter)
+        self._cgroup = Cgroup.make()
+        if self._cgroup is not None:
+            self.tell(wire.frame(wire.ENCLOSE, 0, wire.encoded(str(self._cgroup.path))))
 
     def _start(self, starter: start.Starter) -> None:
         with ExitStack() as undo, ExitStack() as lent:
@@ -188,6 +192,8 @@ class Member:
             toll = tree.end(tree.Family(process.identity).members, last=process.identity, see=see)
             self.toll = toll._replace(killed=tuple(one for one in toll.killed if one.pid != process.pid))
         start.kill_group(self.process)
+        if self._cgroup is not None:
+            self._cgroup.kill()
 
     def _end_the_rest(self) -> None:
         """End what a process that has died by itself has left to others; it has not been reaped yet."""
@@ -201,6 +207,10 @@ class Member:
         if any(one.is_alive for one in family.members(see())):
             self.toll = tree.end(family.members, see=see)
             tree.reap(self.toll.killed)
+        if self._cgroup is not None and (hidden := [one for one in map(tree.look, self._cgroup.members()) if one]):
+            killed = tuple(tree.Killed(one.pid, one.name, tree.command_line(one.pid)) for one in hidden)
+            self.toll = self.toll._replace(killed=self.toll.killed + killed)
+            self._cgroup.kill()
 
     def eye_on(self, file: str) -> spool.Eye | None:
         """Return what looks at a file; None while there is none."""
@@ -239,6 +249,8 @@ class Member:
         self._end_the_rest()
         start.kill_group(self.process)
         told = start.told(self.process.reap())
+        if self._cgroup is not None:
+            self._cgroup.remove()
         self.sock.close()
         for fd in (self.process.pidfd, self.gate, self._words):
             os.close(fd)

@@ -11,6 +11,7 @@ and opaque bytes; the runner unpickles none of it.
 ======== ========= ===================================================================================================
 settings to worker marshal: a dict, see `pexen.pool.ship`
 function to worker marshal: how to get the callable with number ``id``, see `pexen.pool.ship`
+enclose  to worker path of the cgroup to move to
 forget   to worker the functions sent so far are not wanted any more
 run      to worker `RUN`, the task's path, and pickled (args, kwargs, layers of shared, units) or nothing
 recall   to worker marks the place in the stream up to which attempts without a token were taken back
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray
     Frame = tuple[int, int, Bytes]
 
-SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, SAY, LEFT, DRAINED = range(1, 11)
+SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, SAY, LEFT, DRAINED, ENCLOSE = range(1, 12)
 
 LINEAGE = "PEXEN_LINEAGE"
 """As in `pexen.pool.tree`, which workers do not import."""

@@ -259,7 +259,7 @@ class Worker:
         """Carry out what comes, until the runner closes its end."""
         does = {
             wire.RUN_IT: self._run, wire.FUNCTION: self._learn, wire.RECALL: self._drained,
-            wire.SETTINGS: self._settings, wire.FORGET: self._forget,
+            wire.SETTINGS: self._settings, wire.FORGET: self._forget, wire.ENCLOSE: self._enclose,
         }  # fmt: skip
         reader = wire.Reader()
         sock = self._sock
@@ -344,6 +344,14 @@ class Worker:
     def _forget(self, id_: int, payload: wire.Bytes) -> None:
         self._recipes.clear()
         self.functions.clear()
+
+    def _enclose(self, id_: int, payload: wire.Bytes) -> None:
+        """Move into a cgroup of its own: before the first task, so that whatever tasks start is born there."""
+        try:
+            with open(wire.decoded(payload) + "/cgroup.procs", "w") as file:
+                file.write("0")
+        except OSError:  # then it is not exact
+            return
 
     def _drained(self, id_: int, payload: wire.Bytes) -> None:
         self.link.send(wire.frame(wire.DRAINED, 0))

@@ -3,6 +3,7 @@
 import http.client
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import pexen
@@ -42,7 +43,10 @@ def answers():
         tag = seen["the page"]["ETag"]
         response, body = get(address, "/numbers", {"If-None-Match": tag})
         here.report("not modified", "pass" if (response.status, body) == (304, b"") else "fail", str(response.status))
-    Path(here.dir, "headers.json").write_text(json.dumps(seen, indent=1))
+    with tempfile.TemporaryDirectory(prefix="pexen-system-") as scratch:
+        file = Path(scratch, "headers.json")
+        file.write_text(json.dumps(seen, indent=1))
+        here.attach(file)
 
 
 @pexen.task
