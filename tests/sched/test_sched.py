@@ -423,3 +423,14 @@ def test_names_that_repeat_are_numbered():
 def test_metadata_that_this_version_would_have_to_ignore_is_refused(meta):
     with pytest.raises(pexen.DefinitionError, match="not supported by this version"):
         Sched([Task(nothing, "a", **meta)])
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_runner_subreaps_only_if_asked_and_while_a_run_goes_on(asked):
+    from pexen.pool.subreaper import is_subreaper
+
+    seen = Sched([Task(is_subreaper, "a")], pool=ThreadPool(1), subreap=asked).wait()
+    assert seen["a"].value is asked
+    assert not is_subreaper()
+    result = Sched([pexen.command("setsid sleep 1000 & sleep 0.1", path="leaks")], subreap=asked).wait()["leaks"]
+    assert result.leaked == "1 process (sleep)"

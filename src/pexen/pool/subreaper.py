@@ -16,9 +16,9 @@ import os
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 29, 36, 37
 
 
-def become_subreaper() -> bool:
-    """Have this process given the orphans below it; return whether the system does that."""
-    return _prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0
+def become_subreaper(*, on: bool = True) -> bool:
+    """Have this process given the orphans below it, or no more; return whether the system does that."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, int(on)) == 0
 
 
 def is_subreaper() -> bool:

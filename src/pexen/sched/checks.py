@@ -412,8 +412,8 @@ def _described(one: Process) -> str:
 def leftover_files(watched: Watched) -> Around:
     """Warn of files and folders that have appeared in the work folder and are still there.
 
-    A new folder stands for all that is in it. Links are not followed, and what is called as in `IGNORED` is not looked at. A folder
-    with more than `ENTRIES` entries is too large; one that has grown to that is looked at as far as it goes.
+    A new folder stands for all that is in it. Links are not followed, and what is called as in `IGNORED` is not looked at.
+    A folder with more than `ENTRIES` entries is too large; one that has grown to that is looked at as far as it goes.
     """
     before = _tried(lambda: _walked(os.path.abspath(watched.folder)))
     yield

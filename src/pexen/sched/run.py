@@ -23,6 +23,7 @@ from pexen.model.attempt import Attempt
 from pexen.model.event import Returned
 from pexen.model.result import Outcome, Output, Results, Status
 from pexen.model.task import held_by
+from pexen.pool import subreaper
 from pexen.pool.base import outcome_of
 from pexen.sched.around import Around
 from pexen.sched.decide import WAKE, Decider, Judged, World
@@ -76,6 +77,7 @@ class Run:
         deadline: float | None,
         waivers: Sequence[Waiver],
         reaper: int | None,
+        subreap: bool,
         at_end: Callable[[Run], None],
         **options: Any,
     ) -> None:
@@ -90,6 +92,7 @@ class Run:
         self._timers = Timers()
         self._waivers = waivers
         self._reaper = reaper
+        self._subreap = subreap and not subreaper.is_subreaper()
         world = World(self._judge, bool(waivers), self._post_later, self._change_limit)
         self._decider = Decider(
             planner, pools, results, backlog=backlog, sleepers=self._sleepers, world=world, **options
@@ -196,6 +199,8 @@ class Run:
 
     def begin(self) -> None:
         """Open the pools and let the first tasks start."""
+        if self._subreap:
+            subreaper.become_subreaper()
         for pool in self._pools:
             pool.open(self._mailbox)
         self._watchdog.begin(self._at_deadline)
@@ -264,6 +269,8 @@ class Run:
             told = "it was asked to stop, and still runs"
             self._mailbox.post_all([Outcome(one, Status.CANCELLED, reason=told, freed=False) for one in left])
         finally:
+            if self._subreap:
+                subreaper.become_subreaper(on=False)
             self._timers.close()
             with self.lock:
                 self._decider.over = self._decider.ending = True

@@ -48,11 +48,13 @@ class Sched:
     threads for callables, and commands); ``pools`` are others by the name tasks give in ``pool=``. ``resources`` are
     amounts or lists of unit names, ``shared`` the defaults of every task's shared dict, ``poison`` whether any
     uncontrolled failure poisons what the task claimed, ``backlog`` how many results may wait for the loop over `run`,
-    ``maxfail`` after how many failures nothing more is started but clean-ups. ``durations`` returns what is known of how
-    long the task at a path takes, in seconds. ``gate`` returns why a task is not to run here (by default its ``when`` and
-    ``host`` on the facts of this machine). ``timeout`` is the limit of tasks that have none of their own, ``deadline`` that of
-    the run: what runs then is ended as by its timeout, and only clean-ups start any more. ``waivers`` say which failures
-    are accepted, see `pexen.waiver`. ``reaper`` is a process that is given the orphans of this one and has no other
+    ``maxfail`` after how many failures nothing more is started but clean-ups. ``durations`` returns what is known of
+    how long the task at a path takes, in seconds. ``gate`` returns why a task is not to run here (by default its
+    ``when`` and ``host`` on the facts of this machine). ``timeout`` is the limit of tasks that have none of their
+    own, ``deadline`` that of the run: what runs then is ended as by its timeout, and only clean-ups start any more.
+    ``waivers`` say which failures are accepted, see `pexen.waiver`. With ``subreap`` this process is given the
+    orphans of its tasks while a run goes on, so that they cannot get out of its reach; those that end by themselves
+    stay zombies as long as it lives. ``reaper`` is a process that is given the orphans of this one and has no other
     children. With ``retry_last``, what is tried again is when all else has ended, one at a time.
 
     Methods may be called from any thread. Raises `DefinitionError` when the tasks are wrong.
@@ -76,12 +78,14 @@ class Sched:
         waivers: Iterable[Waiver] = (),
         retry_last: bool = False,
         reaper: int | None = None,
+        subreap: bool = False,
     ) -> None:
         self._timeout = None if timeout is None else duration("timeout", timeout)
         self._deadline = None if deadline is None else duration("deadline", deadline)
         self._waivers = checked(waivers)
         self._retry_last = retry_last
         self._reaper = reaper
+        self._subreap = subreap
         self._gate = gate
         self._maxfail = maxfail
         self._pools = _with_commands(pool, pools)
@@ -220,6 +224,7 @@ class Sched:
                 waivers=self._waivers,
                 retry_last=self._retry_last,
                 reaper=self._reaper,
+                subreap=self._subreap,
                 at_end=self._end,
             )
         run.begin()
