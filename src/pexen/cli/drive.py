@@ -107,7 +107,7 @@ def _pool(how: How, output: str) -> LocalPool:
     if how.inline:
         from pexen.pool.inline import InlinePool
 
-        return LocalPool(1, callables=InlinePool(output=output), output=output)
+        return LocalPool(1, callables=InlinePool(output=output), output=output, capture=False)
     workers = how.jobs or None
     if how.failures:
         from pexen.pool.process import ProcessPool

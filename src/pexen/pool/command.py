@@ -78,10 +78,10 @@ TAKEN = "its exit status was taken by other code in this process, or SIGCHLD is 
 class CommandPool:
     """Runs tasks that are a `pexen.command`, ``workers`` (default: the usable CPUs) at a time.
 
-    With ``capture``, standard input is empty and what a task prints goes to ``<output>/<attempt id>.out``; more than
-    ``cap`` bytes are cut to head and tail. Without it a task has the runner's own standard streams. Without ``output`` the
-    files are in a private folder that lives as long as the results. Folder and environment are the runner's when the
-    pool is opened.
+    With ``capture``, which naming an ``output`` folder asks for, standard input is empty and what a task prints goes
+    to ``<output>/<attempt id>.out``; more than ``cap`` bytes are cut to head and tail. Without it a task has the
+    runner's own standard streams. Without ``output`` the files are in a private folder that lives as long as the
+    results. Folder and environment are the runner's when the pool is opened.
     """
 
     executes = True
@@ -92,13 +92,13 @@ class CommandPool:
         workers: int | None = None,
         *,
         output: str | os.PathLike[str] | None = None,
-        capture: bool = False,
+        capture: bool | None = None,
         cap: int = CAP,
     ) -> None:
         self.workers = workers or usable_cpus()
         self.capacity = self.workers
         self._output = output
-        self._capture = capture
+        self._capture = output is not None if capture is None else capture
         self._cap = cap
         self._loop: _Loop | None = None
 

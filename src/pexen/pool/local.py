@@ -41,7 +41,7 @@ class LocalPool:
         *,
         callables: str | Pool = "thread",
         output: str | os.PathLike[str] | None = None,
-        capture: bool = False,
+        capture: bool | None = None,
     ) -> None:
         if isinstance(callables, str) and callables not in KINDS:
             raise PoolError(
@@ -52,7 +52,7 @@ class LocalPool:
         self.driven: bool = getattr(given, "driven", False)
         self._kind = callables
         self._output = None if output is None else os.path.abspath(output)
-        self._capture = capture
+        self._capture = output is not None if capture is None else capture
         self._given = given
         self._commands: Pool | None = None
         self._callables: Pool | None = None

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 class ProcessPool:
     """Runs callables in ``workers`` processes (default: the usable CPUs), each of which can be killed.
 
-    ``start`` is how processes are started, ``"exec"`` or ``"forkserver"``, see `pexen.pool.start`. ``spare`` attempts are
-    sent ahead of time, all workers together; by default that adapts. With ``capture``, what a task prints (to descriptors 1
-    and 2) goes to ``<output>/<attempt id>.out``, more than ``cap`` bytes cut to head and tail; without it tasks print where
-    the runner prints. Without ``output`` files are in a private folder that lives as long as the results.
+    ``start`` is how processes are started, ``"exec"`` or ``"forkserver"``, see `pexen.pool.start`. ``spare`` attempts
+    are sent ahead of time, all workers together; by default that adapts. With ``capture``, which naming an ``output``
+    folder asks for, what a task prints (to descriptors 1 and 2) goes to ``<output>/<attempt id>.out``, more than
+    ``cap`` bytes cut to head and tail; without it tasks print where the runner prints. Without ``output`` files are
+    in a private folder that lives as long as the results.
     """
 
     executes = False
@@ -42,7 +43,7 @@ class ProcessPool:
         spare: int | None = None,
         start: str = "exec",
         output: str | os.PathLike[str] | None = None,
-        capture: bool = False,
+        capture: bool | None = None,
         cap: int = CAP,
     ) -> None:
         if start not in STARTERS:
@@ -50,7 +51,7 @@ class ProcessPool:
         self.workers = workers or usable_cpus()
         self.start = start
         self._output = output
-        self._cap = cap if capture else None
+        self._cap = cap if capture or (capture is None and output is not None) else None
         self._spare = spare
         self._crew: Crew | None = None
 
