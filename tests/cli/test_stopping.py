@@ -484,6 +484,16 @@ def tidied(tree: Path) -> bool:
     return any(file.read_text() == "tidied\n" for file in folder.iterdir())
 
 
+def test_a_closed_terminal_while_collecting(tree, line):
+    make_gate(tree, "import")
+    write(tree / "pexenfile.py", GATED + 'line = open("line", "w")\nwait("import")\n')
+    with terminal("run", cwd=tree) as it:
+        is_up(tree, "import")
+        it.hang_up()
+        assert it.end_of_process() == 2
+        assert line.is_dead(0)
+
+
 @contextmanager
 def ignored(number):
     before = signal.signal(number, signal.SIG_IGN)
@@ -624,6 +634,19 @@ def test_a_closed_stderr_changes_nothing_of_a_run(closed, mixed):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
     assert (mixed / "last").exists()
     assert len(list(mixed.glob("ran*"))) == 30
+
+
+@pytest.mark.parametrize("words", ["run nosuch", "run --nope", "nope"])
+def test_errors_have_their_exit_code_although_stderr_is_closed(words, tree):
+    done = bash(f"{sys.executable} -m pexen {words} 2>&-", tree)
+    assert (done.returncode, done.stdout) == (4, "")
+
+
+def test_data_is_nothing_else_although_stderr_is_closed(tree):
+    script(tree / "a.sh")
+    done = bash(f"{sys.executable} -m pexen list 2>&-", tree)
+    assert done.returncode == 0
+    assert "1 task" not in done.stdout
 
 
 def test_nothing_selected_is_5_whoever_reads_it(tree):

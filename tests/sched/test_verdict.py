@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
+import threading
 
 import pytest
 
@@ -190,6 +191,21 @@ def test_a_delayed_retry_can_be_cancelled():
         run._sleepers.sleep(lambda: run._decider._earlier, 0.01, for_results=False)
     run.cancel()
     assert run.wait(30)["a"].status is Status.CANCELLED
+
+
+def test_what_fails_while_the_run_drains_has_failed_though_it_might_be_tried_again():
+    drained = threading.Event()
+
+    def fails_late():
+        drained.wait(30)
+        raise AssertionError("late")
+
+    sched = Sched([Task(fails, "a"), Task(fails_late, "b", retries=3)], pool=pexen.ThreadPool(2), maxfail=1)
+    for result in sched.run():
+        if result.path == "a":
+            drained.set()
+    assert sched.results["b"].status is Status.FAILED
+    assert len(sched.results["b"].attempts) == 1
 
 
 # -- many reports ------------------------------------------------------------------------------------------------------

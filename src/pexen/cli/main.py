@@ -89,7 +89,10 @@ def _main(words: list[str], *, is_program: bool = False) -> int:
         _give_up_stdout()
         return GOOD
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        try:
+            print("interrupted", file=sys.stderr)
+        except OSError:  # the terminal has gone, which may be why
+            return INTERRUPTED
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place to say what went wrong
         return _failed(error)
@@ -104,6 +107,8 @@ def _open_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:  # print would take standard output instead
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
 
 
 def _command(name: str, words: list[str]) -> int:

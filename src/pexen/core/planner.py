@@ -308,6 +308,11 @@ class Planner:
         return not any(node.state is READY and not self._later.is_parked(node) for node in self._nodes.values())
 
     @property
+    def is_draining(self) -> bool:
+        """Whether nothing starts any more but clean-ups."""
+        return self._draining
+
+    @property
     def waiting_to_be_tried(self) -> int:
         """How many tasks wait for `again`."""
         return self._later.parked

@@ -305,6 +305,7 @@ class Decider:
             and attempt.number <= task.retries
             and status in task.retry_on
             and not self.stopping
+            and (task.cleanup or not self._planner.is_draining)
             and (attempt.struck or not attempt.cancelled)
         )
 
