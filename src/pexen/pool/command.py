@@ -534,7 +534,6 @@ class _Loop:
         if not any(one.is_alive for one in running.family(see())):
             return tree.Toll()
         toll = tree.end(running.family, see=see)
-        self._newest = tree.newest(self._loadavg)
         tree.reap(toll.killed)
         return toll
 

@@ -87,6 +87,7 @@ class LocalPool:
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """Ask a running attempt to stop, or with ``force`` end it now."""
+        attempt.cancelled = True  # also if its pool is not open yet
         pool = self._commands if attempt.call is EXECUTE else self._callables
         if pool is not None:
             pool.cancel(attempt, force=force)

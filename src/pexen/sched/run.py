@@ -340,7 +340,10 @@ class Run:
             self._sleepers.wake()
 
     def _submit_late(self, attempt: Attempt) -> None:
-        """Hand on an attempt around which everything has begun; its pool may have been closed meanwhile."""
+        """Hand on an attempt around which everything has begun; it may have been cancelled, or its pool closed, meanwhile."""
+        if attempt.cancelled:
+            self._mailbox.post(Outcome(attempt, Status.CANCELLED, reason="not started"))
+            return
         self._watchdog.watch(attempt)
         try:
             attempt.lane.pool.submit(attempt)
