@@ -13,8 +13,8 @@ result shows must not depend on which task came first. What vanishes while being
 **Names are hostile.** Files and processes are called whatever a task likes, so in messages and data there is one line for
 each, with everything unprintable made visible; only ``files`` has paths as the system knows them.
 
-Costs, here: the kernel log 5 µs; the processes two looks, 24 µs each for every process there is; the files two walks, a
-microsecond an entry; the core files two listings of one folder.
+Costs, here: the kernel log 10 µs; the processes two looks at all there are, 3.5 ms with 150 of them; the files two walks,
+3 µs an entry; the core files two listings of one folder, 90 µs.
 """
 
 from __future__ import annotations
@@ -385,7 +385,7 @@ def _strangers(fresh: Iterable[Process], processes: Mapping[int, Process], kin: 
     A snapshot is no instant: of one of ours that lost its parent while it was taken it does not show whose it is.
     """
     for one in fresh:
-        if one.is_alive and not _is_below(one, kin, processes.get):
+        if not _is_below(one, kin, processes.get):
             now = tree.look(one.pid)
             is_here = now is not None and now.identity == one.identity and now.is_alive
             if is_here and not _is_below(now, kin, tree.look):
