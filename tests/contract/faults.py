@@ -118,3 +118,60 @@ def raises_what_cannot_be_read() -> None:
 
 def fine() -> int:
     return 42
+
+
+class Own(BaseException):
+    """An exception of somebody's own that is no Exception."""
+
+
+def raises_its_own() -> None:
+    raise Own("mine")
+
+
+def raises_generator_exit() -> None:
+    raise GeneratorExit
+
+
+def raises_a_group() -> None:
+    raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
+
+
+class Unsayable(Exception):
+    def __str__(self):
+        raise RuntimeError("no")
+
+    def __reduce__(self):
+        raise TypeError("not me")
+
+
+def raises_the_unsendable() -> None:
+    raise Unsayable
+
+
+def changes_everything() -> None:
+    """Change what a process has only one of."""
+    import sys
+
+    os.chdir("/")
+    os.umask(0o777)
+    os.environ["FAULT"] = "seen"
+    os.environ["PATH"] = "/nowhere"
+    sys.path.insert(0, "/nowhere")
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def state() -> tuple:
+    """Return what `changes_everything` changes."""
+    import sys
+
+    umask = os.umask(0)
+    os.umask(umask)
+    blocked = sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+    usr1 = str(signal.getsignal(signal.SIGUSR1))
+    return os.getcwd(), umask, os.environ.get("FAULT"), os.environ["PATH"], list(sys.path), usr1, blocked
+
+
+def prints_endlessly_on_one_line() -> None:
+    for _ in range(50):
+        os.write(1, b"\x00\xff" * 500_000)

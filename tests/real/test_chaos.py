@@ -55,8 +55,8 @@ def test_chaos(seed, tmp_path):
             killed += kill_a_worker(drawn)
         allowed = expected[result.path] | ({"crashed"} if isinstance(result.task.callable, type(chaos.fine)) else set())
         assert result.status in allowed, (seed, result, result.reason, result.task.callable, result.output[-500:])
-    assert seen == Counter(dict.fromkeys(expected, 1))
-    assert killed > 3
-    assert processes_with(chaos.LONG) == []
+    assert seen == Counter(dict.fromkeys(expected, 1)), seed
+    assert killed > 3, seed
+    assert processes_with(chaos.LONG) == [], seed
     with suppress(OSError):  # whatever was printed is there, and no more than that
         assert all(file.suffix == ".out" or file.is_dir() for file in Path(pool._output).iterdir())

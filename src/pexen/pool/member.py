@@ -191,6 +191,8 @@ class Member:
             see = partial(tree.recent, process.pid)
             toll = tree.end(tree.Family(process.identity).members, last=process.identity, see=see)
             self.toll = toll._replace(killed=tuple(one for one in toll.killed if one.pid != process.pid))
+        if not self.toll.killed:  # somebody else may have killed it meanwhile: its orphans are not below it any more
+            self._end_the_rest()
         start.kill_group(self.process)
         if self._cgroup is not None:
             self._cgroup.kill()
@@ -199,7 +201,7 @@ class Member:
         """End what a process that has died by itself has left to others; it has not been reaped yet."""
         pid = self.process.pid
         process = tree.look(pid)
-        if process is None or self.verdict or self.toll.killed:
+        if process is None or self.toll.killed:
             return
         lineage = wire.lineage_of_worker(os.environ.get(wire.LINEAGE, ""), pid)
         family = tree.Family(process.identity, pid, pid, lineage, worker.SLACK + pid % worker.KINDS)
@@ -246,7 +248,8 @@ class Member:
 
     def bury(self) -> str:
         """Take note of the process's end, end what is left of it, close everything; return how it ended."""
-        self._end_the_rest()
+        if self.verdict is None:
+            self._end_the_rest()
         start.kill_group(self.process)
         told = start.told(self.process.reap())
         if self._cgroup is not None:
