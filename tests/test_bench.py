@@ -108,10 +108,23 @@ def test_an_unknown_case_is_refused():
 
 
 def test_what_watching_costs(tmp_path):
-    head, *kinds, ratios, flood, executable, worker = run(tmp_path, "commands.py").splitlines()
+    machine, head, *kinds, bare, xargs, flood, executable, worker = run(tmp_path, "commands.py").splitlines()
+    assert machine.startswith("CPython")
     assert head.startswith("20 x /bin/true")
     assert [line.split()[0] for line in kinds] == ["watched", "bare", "xargs"]
-    assert re.search(r"watched / bare [\d.]+, must 1.25: (ok|MISS)", ratios)
+    assert re.search(r"watched / bare [\d.]+, pairwise [\d.]+, must 1.25: (ok|MISS)$", bare)
+    assert re.search(r"watched / xargs [\d.]+, pairwise [\d.]+$", xargs)
     assert flood.startswith("2000 reports")
     for line in (executable, worker):
-        assert re.search(r"\d+ a second, +-?[\d.]+ MiB more than 1000, must 8: (ok|MISS)$", line)
+        assert re.search(r"\d+ \[.*\] a second, -?[\d.]+ \[.*\] MiB more than 1000, must 8: (ok|MISS)$", line)
+
+
+def test_what_watching_costs_is_told_to_programs(tmp_path):
+    found = [json.loads(line) for line in run(tmp_path, "commands.py", "--json").splitlines()]
+    assert [(one["case"], one.get("peer"), one.get("from"), one["must"]) for one in found] == [
+        ("watched", "bare", None, 1.25),
+        ("watched", "xargs", None, None),
+        ("reports", None, "executable", 8),
+        ("reports", None, "worker", 8),
+    ]
+    assert all(min(one.get("ours") or one["rates"]) > 0 for one in found)
