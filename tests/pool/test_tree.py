@@ -17,7 +17,7 @@ from time import monotonic
 import pytest
 
 from pexen.pool import cgroup, subreaper, tree
-from pexen.pool.tree import Family, Identity, Process, _Ending
+from pexen.pool.tree import Family, Identity, Process
 
 BOUND = 30.0
 DAEMON = "( ( setsid sh -c '{}' & ) & )"
@@ -413,7 +413,7 @@ class Machine:
         self.sent: list[str] = []
         monkeypatch.setattr(tree, "snapshot", self.look)
         monkeypatch.setattr(tree, "kill", self.kill)
-        monkeypatch.setattr(_Ending, "_wait", lambda *_: None)
+        monkeypatch.setattr(tree, "_wait", lambda *_: None)
 
     def process(self, name: str) -> Process:
         is_dead = name.islower() or f"{name} {signal.SIGKILL:d}" in self.sent

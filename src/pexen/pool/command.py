@@ -531,7 +531,7 @@ class _Loop:
         if not running.has_forked:
             return tree.Toll()
         see = partial(self._recent, running)
-        if not any(one.is_alive for one in running.family(see())):
+        if not tree.are_left(running.family, see, 0.0 if running.asked else tree.LAST_BREATH):
             return tree.Toll()
         toll = tree.end(running.family, see=see)
         tree.reap(toll.killed)

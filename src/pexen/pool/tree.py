@@ -49,6 +49,8 @@ _QUIET = 2
 """How many looks in a row have to find nobody alive and nobody new; see above."""
 _WATCHED = 64
 """How many processes are waited for at a time: each takes a descriptor."""
+LAST_BREATH = 0.05
+"""Seconds for those to end by themselves who are still there when the process of a task has ended."""
 _TOLD = 1000
 """How many killed processes are told by name; more are a fork bomb."""
 _ENDED = frozenset("ZX")
@@ -410,7 +412,7 @@ class _Ending:
             for one in fresh:
                 self._kill(one)
             if dying and not fresh:  # a look that finds somebody is followed by the next one at once: they may fork
-                self._wait(dying)
+                _wait(dying, self._deadline)
 
     def _look(self) -> tuple[list[Process], bool]:
         """Return who is alive, and whether anybody, dead or alive, was found that had not been seen before.
@@ -431,16 +433,30 @@ class _Ending:
         elif is_alive(one.identity):  # somebody else's, by setuid
             self._refused[one.identity] = one
 
-    def _wait(self, dying: list[Process]) -> None:
-        """Wait until one of them has ended."""
-        poll = select.poll()
-        with ExitStack() as closing:
-            for one in dying[:_WATCHED]:
-                pidfd = _opened(one.identity, closing)
-                if pidfd is None:
-                    return
-                poll.register(pidfd, select.POLLIN)
-            poll.poll(max(0.0, self._deadline - monotonic()) * 1000)
+
+def are_left(find: Finder, see: Callable[[], Processes], seconds: float = LAST_BREATH) -> bool:
+    """Tell whether somebody ``find`` finds is alive and does not end by himself within ``seconds``.
+
+    The others of a pipe, say, are about to end when a shell has done so: they were not left behind.
+    """
+    deadline = monotonic() + seconds
+    while alive := [one for one in find(see()) if one.is_alive]:
+        if monotonic() >= deadline:
+            return True
+        _wait(alive, deadline)
+    return False
+
+
+def _wait(dying: list[Process], deadline: float) -> None:
+    """Wait until one of them has ended."""
+    poll = select.poll()
+    with ExitStack() as closing:
+        for one in dying[:_WATCHED]:
+            pidfd = _opened(one.identity, closing)
+            if pidfd is None:
+                return
+            poll.register(pidfd, select.POLLIN)
+        poll.poll(max(0.0, deadline - monotonic()) * 1000)
 
 
 def _opened(identity: Identity, closing: ExitStack) -> int | None:
