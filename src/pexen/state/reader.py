@@ -1,0 +1,368 @@
+"""Reading a journal back: what a run was to do, what became of it, and where it stopped; of a live run as well.
+
+One pass over the lines. Of each task its records are kept as the bytes they are, and decoded when somebody asks, so a
+million lines take about as much memory as they take on the disk, and reading one takes 3 µs. Kinds and fields that are
+not known are passed over.
+
+**One result a task.** The first one recorded is the result; only an ``again`` record (the task has changed, or what it did
+does not outlive a reboot) lets another one take its place. **Every attempt that was started and not heard of again** is
+either in flight, in a live run, or was so when the run died: `Record.unfinished`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from pexen.errors import DefinitionError, StateError
+from pexen.state import codec, plan, records
+from pexen.state.appender import FILE, VALUES
+from pexen.state.disk import above_streams
+from pexen.state.lines import Scanner
+
+if TYPE_CHECKING:
+    from pexen.model.result import Result
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def read(path: str | os.PathLike[str], *, damaged_ok: bool = False) -> Record:
+    """Return what a journal (the file, or its folder) has recorded, up to its last whole line.
+
+    Raises `StateError` when there is none, when it was written by a newer version, and for damage in its middle, naming line
+    and byte; with ``damaged_ok`` that is a notice, and what is damaged is passed over.
+    """
+    record = Record(path, damaged_ok=damaged_ok)
+    record.catch_up()
+    return record
+
+
+class Start(NamedTuple):
+    """An attempt that was started: ``pid`` and ``start`` (ticks since boot) are its process, 0 when it was not told."""
+
+    path: str
+    attempt: int
+    id: int
+    at: float
+    pid: int = 0
+    start: int = 0
+
+
+class Session:
+    """One process that wrote the journal: the run itself, or a resume of it.
+
+    ``run`` is its first record, ``end`` its last one or None, ``reboot`` its request for a restart, ``stopped`` why it was
+    told to stop. ``left`` are the attempts that were in flight when it ended, or that are so now.
+    """
+
+    __slots__ = ("end", "left", "reboot", "run", "stopped")
+
+    def __init__(self, run: Mapping[str, Any]) -> None:
+        self.run = run
+        self.left: dict[str, Start] = {}
+        self.end: Mapping[str, Any] | None = None
+        self.reboot: Mapping[str, Any] | None = None
+        self.stopped = ""
+
+
+class Story:
+    """What the journal has on one task.
+
+    ``status`` is that of its result, empty without one; ``again`` why it is to run again although it has one; ``seq`` the
+    number of the result's record; ``attempts`` how often it was started and not returned; ``by`` who added it on the fly.
+    What is ``raw`` are records as they were read.
+    """
+
+    __slots__ = (
+        "again", "anew", "attempts", "by", "fingerprint", "is_added", "path", "raw_ends", "raw_plan", "raw_reports",
+        "raw_result", "reboots", "seq", "status",
+    )  # fmt: skip
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fingerprint = self.status = self.again = self.by = ""
+        self.attempts = self.reboots = self.seq = 0
+        self.is_added = False
+        self.anew: Story | None = None
+        """What is recorded since it is to run again, as long as its first result stands."""
+        self.raw_plan = self.raw_result = b""
+        self.raw_ends: tuple[bytes, ...] | list[bytes] = ()
+        self.raw_reports: tuple[bytes, ...] | list[bytes] = ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has a result that stands."""
+        return bool(self.status) and not self.again
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """Its ``task`` or ``added`` record; only its path where that is missing."""
+        return _decoded(self.raw_plan) if self.raw_plan else {"path": self.path, "what": {"name": self.path}}
+
+    @property
+    def ends(self) -> list[Mapping[str, Any]]:
+        """The ends of its attempts but for the one that the result includes."""
+        return [_decoded(body) for body in self.raw_ends]
+
+    @property
+    def reports(self) -> list[Mapping[str, Any]]:
+        """Its ``report`` records, of all attempts, in order."""
+        return [_decoded(body) for body in self.raw_reports]
+
+    @property
+    def result(self) -> Mapping[str, Any] | None:
+        """Its ``result`` record, or None."""
+        return _decoded(self.raw_result) if self.raw_result else None
+
+
+class Record:
+    """What a journal has recorded so far; `catch_up` reads on. To be used from one thread.
+
+    ``stories`` are the tasks by path, in the order in which they were planned. ``last_id`` is the highest attempt id.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, damaged_ok: bool = False) -> None:
+        given = os.path.abspath(path)
+        self.path = f"{given}/{FILE}" if os.path.isdir(given) else given
+        self.folder = os.path.dirname(self.path)
+        self.stories: dict[str, Story] = {}
+        self.sessions: list[Session] = []
+        self.last_id = 0
+        self.duplicates = 0
+        """Results that came after the first one and do not count."""
+        self._damaged_ok = damaged_ok
+        self._scanner = Scanner(damaged_ok=damaged_ok)
+        self._identity = (0, 0)
+
+    # -- what it says -------------------------------------------------------------------------------------------------
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """The record that the run began with; empty when not even that was written."""
+        return self.sessions[0].run if self.sessions else _NOTHING
+
+    @property
+    def last(self) -> int:
+        """The number of the last record."""
+        return self._scanner.seq
+
+    @property
+    def end(self) -> Mapping[str, Any] | None:
+        """How the run ended (``how``, ``counts``), or None: it is still going, or was killed."""
+        return self.sessions[-1].end if self.sessions else None
+
+    @property
+    def unfinished(self) -> list[Start]:
+        """The attempts that were started and not heard of again, in the last session."""
+        return list(self.sessions[-1].left.values()) if self.sessions else []
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many results there are, by status."""
+        counts: dict[str, int] = {}
+        for story in self.stories.values():
+            if story.status:
+                counts[story.status] = counts.get(story.status, 0) + 1
+        return counts
+
+    @property
+    def notices(self) -> list[str]:
+        """What is to be said about the journal itself, in words."""
+        found = [f"damaged: {one}" for one in self._scanner.damage]
+        if self._scanner.torn:
+            found.append(f"the last {self._scanner.torn} bytes are part of a record that was not written to its end")
+        if not self.sessions:
+            found.append("nothing was recorded before it stopped")
+        return found
+
+    def result(self, path: str) -> Result | None:
+        """Return the result of the task at ``path``, or None. What was not stored of it is said in its place."""
+        story = self.stories.get(path)
+        record = story and story.result
+        if not story or not record:
+            return None
+        try:
+            beside = self._beside(story.seq, record["beside"]) if "beside" in record else None
+            return records.result_from(
+                plan.task_from(story.plan), record, ends=story.ends, reports=story.reports, beside=beside,
+                folder=self.folder,
+            )  # fmt: skip
+        except _UNKNOWN as error:
+            raise _no_record(error, f"the records of {path}") from error
+
+    def results(self) -> Iterator[Result]:
+        """Yield all results in the order in which they were recorded."""
+        for story in sorted((one for one in self.stories.values() if one.status), key=lambda one: one.seq):
+            found = self.result(story.path)
+            if found is not None:
+                yield found
+
+    def _beside(self, seq: int, told: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return what is stored beside a record, or None when it is not what was stored."""
+        try:
+            fd = above_streams(os.open(f"{self.folder}/{VALUES}/{seq}.json", _FLAGS))
+            with open(fd, "rb") as file:
+                data = file.read(int(told["size"]) + 1)
+        except OSError:
+            return None
+        if len(data) != told["size"] or records.checksum(data) != told["crc"]:
+            return None
+        found: Mapping[str, Any] = _decoded(data)
+        return found
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def catch_up(self) -> bool:
+        """Read what has been added; return whether there was anything. Raises `StateError` as `read` does."""
+        before = self._scanner.number
+        try:
+            fd = above_streams(os.open(self.path, _FLAGS))
+        except OSError as error:
+            raise StateError(f"cannot read the journal: {error.strerror}", facts=[("journal", self.path)]) from error
+        try:
+            self._check_same(fd)
+            for body in self._scanner.records(fd, self.path):
+                self._take(body)
+        except _UNKNOWN as error:
+            raise _no_record(error, f"{self.path}:{self._scanner.number}") from error
+        except OSError as error:
+            raise StateError(f"cannot read the journal: {error.strerror}", facts=[("journal", self.path)]) from error
+        finally:
+            os.close(fd)
+        return self._scanner.number != before
+
+    def _check_same(self, fd: int) -> None:
+        status = os.fstat(fd)
+        identity = (status.st_dev, status.st_ino)
+        if self._identity not in {(0, 0), identity} or status.st_size < self._scanner.end:
+            raise StateError("the journal has been replaced or cut since", facts=[("journal", self.path)])
+        self._identity = identity
+
+    def _take(self, body: bytes) -> None:
+        record = _decoded(body)
+        kind = record["kind"]
+        if not self.sessions and kind != "run" and not self._damaged_ok:
+            raise ValueError(f"a journal begins with a 'run' record, not {kind!r}")
+        taker = self._TAKERS.get(kind)
+        if taker is not None:
+            taker(self, record, body)
+
+    def _story(self, path: str) -> Story:
+        story = self.stories.get(path)
+        if story is None:
+            story = self.stories[path] = Story(path)
+        return story
+
+    def _take_run(self, record: Mapping[str, Any], _body: bytes) -> None:
+        if record["schema"] > records.SCHEMA:
+            raise StateError(
+                "the journal was written by a newer version of pexen",
+                facts=[
+                    ("journal", self.path),
+                    ("written by", f"pexen {record.get('version')}, schema {record['schema']}"),
+                    ("read here", f"up to schema {records.SCHEMA}"),
+                ],
+                hint="read it with that version, or a later one",
+            )
+        self.sessions.append(Session(record))
+
+    def _take_task(self, record: Mapping[str, Any], body: bytes) -> None:
+        story = self._story(record["path"])
+        story.fingerprint, story.raw_plan = record["fingerprint"], body
+        if record["kind"] == "added":
+            story.is_added, story.by = True, record.get("by", "")
+
+    def _take_again(self, record: Mapping[str, Any], _body: bytes) -> None:
+        story = self._story(record["path"])
+        if story.status:
+            story.again = record["why"] or "asked for"
+            story.anew = story.anew or Story(story.path)
+
+    def _take_started(self, record: Mapping[str, Any], _body: bytes) -> None:
+        path = record["path"]
+        start = Start(path, record["attempt"], record["id"], record["at"], record.get("pid", 0), record.get("start", 0))
+        self._session().left[path] = start
+        self._story(path).attempts += 1
+        self.last_id = max(self.last_id, start.id)
+
+    def _take_returned(self, record: Mapping[str, Any], _body: bytes) -> None:
+        if self._session().left.pop(record["path"], None) is not None:
+            self._story(record["path"]).attempts -= 1
+
+    def _take_report(self, record: Mapping[str, Any], body: bytes) -> None:
+        story = self._story(record["path"])
+        story = story.anew or story
+        story.raw_reports = _added(story.raw_reports, body)
+
+    def _take_ended(self, record: Mapping[str, Any], body: bytes) -> None:
+        story = self._story(record["path"])
+        self._session().left.pop(story.path, None)
+        story = story.anew or story
+        story.raw_ends = _added(story.raw_ends, body)
+
+    def _take_result(self, record: Mapping[str, Any], body: bytes) -> None:
+        story = self._story(record["path"])
+        self._session().left.pop(story.path, None)
+        if story.is_finished:
+            self.duplicates += 1
+            return
+        if story.anew is not None:
+            story.raw_ends, story.raw_reports, story.anew = story.anew.raw_ends, story.anew.raw_reports, None
+        story.status, story.again, story.seq, story.raw_result = record["status"], "", self.last, body
+
+    def _take_reboot(self, record: Mapping[str, Any], _body: bytes) -> None:
+        session = self._session()
+        session.reboot = record
+        session.left.pop(record["path"], None)
+        self._story(record["path"]).reboots += 1
+
+    def _take_stopped(self, record: Mapping[str, Any], _body: bytes) -> None:
+        self._session().stopped = record["why"]
+
+    def _take_end(self, record: Mapping[str, Any], _body: bytes) -> None:
+        self._session().end = record
+
+    def _session(self) -> Session:
+        """Return the last session; one without a first record when that was damaged."""
+        if not self.sessions:
+            self.sessions.append(Session(_NOTHING))
+        return self.sessions[-1]
+
+    _TAKERS: ClassVar[Mapping[str, Callable[[Record, Mapping[str, Any], bytes], None]]] = {
+        "run": _take_run,
+        "task": _take_task,
+        "added": _take_task,
+        "again": _take_again,
+        "started": _take_started,
+        "returned": _take_returned,
+        "report": _take_report,
+        "ended": _take_ended,
+        "result": _take_result,
+        "reboot": _take_reboot,
+        "stopped": _take_stopped,
+        "end": _take_end,
+    }
+    """What is done with each kind of record."""
+
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+_UNKNOWN = (KeyError, TypeError, ValueError, AttributeError, DefinitionError)
+"""What a line raises that is whole and still no record of ours."""
+
+
+def _no_record(error: Exception, where: str) -> StateError:
+    what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+    return StateError("the journal cannot be understood", facts=[("at", where), ("record", what)])
+
+
+def _added(bodies: tuple[bytes, ...] | list[bytes], body: bytes) -> list[bytes]:
+    """Return them with one more; most tasks have none and share an empty tuple."""
+    if isinstance(bodies, tuple):
+        return [body]
+    bodies.append(body)
+    return bodies
+
+
+def _decoded(body: bytes) -> Any:
+    return codec.fastest().decode(body)
