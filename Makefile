@@ -11,15 +11,16 @@ BIN := $(VENV)/bin
 # One stamp per interpreter: asking for another one finds its stamp missing and starts over.
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
 PEERS := $(VENV)/.peers-$(notdir $(PYTHON))
-BENCH := bench/planner.py bench/overhead.py bench/commands.py
+BENCH := bench/planner.py bench/overhead.py bench/commands.py bench/journal.py
 
-.PHONY: help demo test lint bench docs clean distclean
+.PHONY: help demo test test-crash lint bench docs clean distclean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo       run the example tree in examples/system'
 	@echo 'make test       run the tests'
+	@echo 'make test-crash kill a run at every step, and its resume at every step, and so on'
 	@echo 'make lint       ruff check, ruff format --check, mypy --strict'
 	@echo 'make bench      measure the planner, the overhead of a task, and of watching commands'
 	@echo 'make docs       build the documentation into docs/_build'
@@ -38,11 +39,16 @@ $(PEERS): $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/pexen run examples/system -j 4
 	@echo
+	@$(BIN)/pexen status -C examples/system
+	@echo
 	@echo 'That was examples/system: look there for the tasks, and in README.md and docs/ for what they say.'
 	@echo 'Next: $(BIN)/pexen list examples/system, $(BIN)/pexen --help'
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-crash: $(STAMP)
+	@PEXEN_CRASH=all $(BIN)/python -m pytest tests/crash tests/state/test_crash.py $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet

@@ -128,3 +128,13 @@ def test_what_watching_costs_is_told_to_programs(tmp_path):
         ("reports", None, "worker", 8),
     ]
     assert all(min(one.get("ours") or one["rates"]) > 0 for one in found)
+
+
+def test_what_the_journal_costs(tmp_path):
+    machine, noops, *process, one, true, true_full, true_none, other = run(tmp_path, "journal.py").splitlines()
+    assert machine.startswith("CPython")
+    assert noops.startswith("100 x no-op callables")
+    assert [line.split()[0] for line in (*process, true_full, true_none)] == ["process", "none", "full", "none"]
+    assert true.startswith("20 x /bin/true")
+    assert re.search(r"process / none [\d.]+, pairwise [\d.]+, must 1.4: (ok|MISS)$", one)
+    assert re.search(r"full / none [\d.]+, pairwise [\d.]+, must 1.3: (ok|MISS)$", other)

@@ -174,5 +174,5 @@ def test_closed_standard_streams_hurt_nothing(closed, tmp_path):
         ["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0
-    (out,) = (tmp_path / ".pexen" / "runs" / "latest" / "output").iterdir()
+    (out,) = (tmp_path / ".pexen" / "latest" / "output").iterdir()
     assert out.read_text() == "hello\n"

@@ -40,7 +40,7 @@ def test_a_run_has_a_private_folder_that_latest_leads_to(tmp_path):
     it.close()
     state = tmp_path / ".pexen"
     assert [mode(folder) for folder in (state, state / "runs", it.folder, it.output)] == [0o700] * 4
-    assert os.path.realpath(state / "runs" / "latest") == os.path.realpath(it.folder)
+    assert os.path.realpath(state / "latest") == os.path.realpath(it.folder)
     assert (state / ".gitignore").read_text() == "*\n"
     assert (state / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
     assert it.note == ""

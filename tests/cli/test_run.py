@@ -359,7 +359,7 @@ def test_a_signal_stops_the_run_in_an_orderly_way(number, tree):
     assert "note: interrupted: waiting for 1 task to stop" in err
     assert "(interrupted)" in err
     assert re.search(r"^cancelled .* b\.sh", err, re.MULTILINE)
-    (out,) = (tree / ".pexen" / "runs" / "latest" / "output").iterdir()
+    (out,) = (tree / ".pexen" / "latest" / "output").iterdir()
     assert out.read_text().endswith("bye\n")
 
 
@@ -413,7 +413,7 @@ def test_reports_go_to_files(tree):
     assert done.returncode == 1
     suite = ET.parse(tree / "out.xml").getroot()[0]
     assert [(case.get("name"), len(case.findall("failure"))) for case in suite] == [("a.sh", 1), ("sub", 1)]
-    lines = (tree / ".pexen/runs/latest/report.jsonl").read_text().splitlines()
+    lines = (tree / ".pexen/latest/report.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["run", "result", "end"]
     wrong = pexen("run", "--report", "html", cwd=tree)
     assert wrong.returncode == 4

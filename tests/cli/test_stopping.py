@@ -480,7 +480,7 @@ def test_a_closed_terminal_is_ctrl_c_once_for_the_job_of_a_shell(two, line):
 
 def tidied(tree: Path) -> bool:
     """Whether the clean-up has run, for want of a terminal to see it on."""
-    folder = tree / ".pexen" / "runs" / "latest" / "output"
+    folder = tree / ".pexen" / "latest" / "output"
     return any(file.read_text() == "tidied\n" for file in folder.iterdir())
 
 

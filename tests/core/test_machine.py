@@ -13,7 +13,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -37,11 +36,6 @@ STATES = {
 }  # fmt: skip
 
 
-def is_left(self: PlannerMachine) -> bool:
-    """Tell whether there is a task to do something with, so that no step is wasted."""
-    return any(one.state not in FINAL for one in self.model.all)
-
-
 class PlannerMachine(RuleBasedStateMachine):
     """Everything a run may do to a planner."""
 
@@ -56,11 +50,6 @@ class PlannerMachine(RuleBasedStateMachine):
     def some(self, data, *states: str) -> One | None:
         found = [one for one in self.model.all if one.state in states]
         return data.draw(st.sampled_from(found)) if found else None
-
-    def one_that_runs(self, data, *states: str) -> One | None:
-        """Return a running task, or one in these states; if there is none, start one."""
-        found = self.some(data, "running", *states)
-        return found or self.start(POOLS[0], ahead=False) or self.start(POOLS[1], ahead=False)
 
     def take_in(self, fallen) -> None:
         """Compare who fell with who must have, and note that they have left."""
@@ -84,7 +73,7 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @initialize(data=st.data())
     def begin(self, data) -> None:
-        for _ in range(3):
+        for _ in range(2):
             self.add(data, max_size=12)
 
     @rule(data=st.data())
@@ -113,7 +102,6 @@ class PlannerMachine(RuleBasedStateMachine):
             self.model.doomed()
         self.take_in(fallen)
 
-    @precondition(is_left)
     @rule(
         wanted=st.lists(st.sampled_from(POOLS), min_size=1, max_size=5),
         ahead=st.sampled_from([False, False, False, True]),
@@ -187,7 +175,6 @@ class PlannerMachine(RuleBasedStateMachine):
         if barrier is not None and barrier is not before:
             assert barrier.overtakes >= LIMIT, f"{barrier} became the barrier after {barrier.overtakes}"
 
-    @precondition(is_left)
     @rule(data=st.data(), ends=st.lists(ENDS, min_size=1, max_size=3))
     def finish(self, data, ends) -> None:
         for success, frees in ends:
@@ -196,7 +183,7 @@ class PlannerMachine(RuleBasedStateMachine):
 
     def end(self, data, success, frees) -> None:
         """What requires it becomes ready, or is skipped, transitively."""
-        one = self.one_that_runs(data, "up")
+        one = self.some(data, "running", "up")
         if one is None:
             return
         success = success or one.state == "up"
@@ -217,7 +204,6 @@ class PlannerMachine(RuleBasedStateMachine):
             self.planner.free(one.task)
             self.model.free(one)
 
-    @precondition(is_left)
     @rule(data=st.data(), verbs=st.lists(st.sampled_from(RETRY), min_size=1, max_size=3))
     def retry(self, data, verbs) -> None:
         for verb in verbs:
@@ -237,7 +223,7 @@ class PlannerMachine(RuleBasedStateMachine):
 
     def requeue(self, data) -> None:
         """A running task is ready again: at once, or later."""
-        one = self.one_that_runs(data)
+        one = self.some(data, "running")
         if one is None:
             return
         free, later = data.draw(st.booleans()), data.draw(st.booleans())
@@ -262,7 +248,7 @@ class PlannerMachine(RuleBasedStateMachine):
 
     def provide(self, data) -> None:
         """A service is up."""
-        one = self.one_that_runs(data)
+        one = self.some(data, "running")
         if one is None:
             return
         self.planner.provide(one.task)

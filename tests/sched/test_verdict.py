@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
+import sys
 import threading
 
 import pytest
@@ -150,6 +151,8 @@ def test_a_pexenfile_has_waivers_for_what_is_below_it(tmp_path):
         "net/bad": "warned", "net/script.sh": "warned", "outside.sh": "failed",
     }  # fmt: skip
     assert results["net/script.sh"].waived == "waived: bug 9"
+    for name in [name for name in sys.modules if name.startswith("pexen_tree")]:
+        del sys.modules[name]  # others look whether a collection has left any
 
 
 # -- tried again -------------------------------------------------------------------------------------------------------

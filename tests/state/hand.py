@@ -93,22 +93,22 @@ class Deadly(Steps):
         return os.write(fd, data)
 
     def fdatasync(self, fd):
-        self._die_or()
+        self.die_or_go_on()
         os.fdatasync(fd)
 
     def fsync(self, fd):
-        self._die_or()
+        self.die_or_go_on()
         os.fsync(fd)
 
     def ftruncate(self, fd, size):
-        self._die_or()
+        self.die_or_go_on()
         os.ftruncate(fd, size)
 
     def replace(self, source, target):
-        self._die_or()
+        self.die_or_go_on()
         os.replace(source, target)
 
-    def _die_or(self) -> None:
+    def die_or_go_on(self) -> None:
         if self._step():
             die()
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pexen.cli.guardian import reaper
 from pexen.cli.isolate import isolate
@@ -30,33 +30,37 @@ from pexen.sched.sched import Sched
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pexen.cli.run import How
+    from pexen.cli.run import How, Origin
     from pexen.cli.selection import Chosen
     from pexen.cli.signals import Interrupts
     from pexen.report.base import Reporter
+    from pexen.sched.recorder import Changes
     from pexen.sched.run import Run
 
 _GATHER = 0.02
 """Seconds for which results are collected before they are shown."""
 _LIVE_TICK, _TICK = 0.25, 1.0
+_NAMED = 10
+"""How many paths are named in a note."""
 _GRACE = 5.0
 """Seconds between asking and killing what was added on the fly; other tasks say it themselves."""
 
 
-def execute(chosen: Chosen, how: How, interrupts: Interrupts) -> int:
+def execute(chosen: Chosen, how: How, interrupts: Interrupts, origin: Origin) -> int:
     """Run the selected tasks and return the exit code."""
     screen = Screen()
     live = is_live(screen, os.environ) and not how.inline
     colour, verbosity = has_colour(how.color, 2), how.verbose - how.quiet
     console = Console(screen, colour=colour, live=live, verbosity=verbosity, heartbeat=how.heartbeat)
-    place = Place(chosen.root)
-    observers = Observers([console, *(_reporter(kind, file, place) for kind, file in how.reports)])
+    place = Place(chosen.root, origin.folder)
+    observers = Observers([console, *(reporter(kind, file, place.folder) for kind, file in _reports(how))])
     try:
         pool = _pool(how, place.output)
         sched = Sched(
             chosen.tasks, pool=pool, resources=resources(chosen.root), maxfail=how.failures,
             backlog=1 if how.inline else 1000, timeout=how.limit, deadline=how.deadline or None,
             retry_last=how.retry_last, reaper=reaper(), gate=gate(Facts(), asker(isolate)),
+            journal=place.folder, about=_about(chosen, origin),
         )  # fmt: skip
         place.begin()
         observers.begin(Plan(
@@ -85,13 +89,28 @@ _REPORTS = {"junit": ("junit", "JUnit", "xml"), "jsonl": ("jsonl", "JsonLines", 
 """Where reporters are: module, class, and how their files end."""
 
 
-def _reporter(kind: str, file: str, place: Place) -> Reporter:
+def _reports(how: How) -> list[tuple[str, str]]:
+    """Return kinds and files of what is written: what was asked for, and one of each kind with the run's record."""
+    return list(dict.fromkeys((*how.reports, *((kind, "") for kind in _REPORTS))))
+
+
+def _about(chosen: Chosen, origin: Origin) -> dict[str, Any]:
+    """Return what the record says of the run, by which it can be taken up again."""
+    return {
+        "root": chosen.root,
+        "cwd": chosen.start,
+        "argv": ["pexen", "run", *origin.words],
+        "parameters": dict(chosen.params.given),
+    }
+
+
+def reporter(kind: str, file: str, folder: str) -> Reporter:
     """Return what writes a report of some kind; without a file it goes to the run's folder."""
     from importlib import import_module
 
     module, name, ending = _REPORTS[kind]
     found: Reporter = getattr(import_module(f"pexen.report.{module}"), name)(
-        os.path.abspath(file) if file else f"{place.folder}/report.{ending}"
+        os.path.abspath(file) if file else f"{folder}/report.{ending}"
     )
     return found
 
@@ -144,6 +163,8 @@ class Driver:
         self._interrupts.tell(lambda: self._wake())  # noqa: PLW0108 - it is another one when the run has been opened
         run = self._run = self._sched.open()
         self._wake = run.wake
+        for text in told(self._sched.changes):
+            self._observers.note(text)
         gather = 0.0 if self._how.inline else _GATHER
         try:
             self._heed()
@@ -216,6 +237,19 @@ class Driver:
                 pdb.post_mortem(error.__traceback__)
             except KeyboardInterrupt:
                 self._interrupts.count += 1
+
+
+def told(changes: Changes | None) -> list[str]:
+    """Return in words how the tasks differ from those of the run that is taken up again."""
+    if changes is None:
+        return []
+    lines = [f"taken up again: {counted(changes.finished, 'result')} from before"]
+    for word, paths in (("new", changes.new), ("changed", changes.changed), ("removed", changes.removed)):
+        if paths:
+            more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+            lines.append(f"{word}: {', '.join(paths[:_NAMED])}{more}")
+    lines += [f"again: {path}, {why}" for path, why in changes.again[:_NAMED]]
+    return lines
 
 
 def verdict(results: Mapping[str, Result], *, strict: bool, interrupted: bool) -> int:

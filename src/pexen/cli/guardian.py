@@ -128,8 +128,15 @@ class _Runner:
                     os.close(end)
 
     def _abandoned(self, *_: object) -> NoReturn:
-        """End everything that is below, and what is known to belong, and leave."""
+        """End everything that is below, and what is known to belong, and leave.
+
+        That tasks die of it says nothing about them: the journal, if there is one, is not told any more.
+        """
         try:
+            import sys
+
+            if (journal := sys.modules.get("pexen.state.journal")) is not None:
+                journal.abandon()
             from pexen.pool import tree
 
             below, family = tree.below(os.getpid()), tree.Family(lineage=self._lineage)

@@ -23,6 +23,10 @@ COMMANDS = {
     "list": "show the tasks of a tree",
     "graph": "show what depends on what, for dot or mermaid",
     "explain": "tell everything that is known of one task",
+    "status": "show where a run stands, from its record",
+    "resume": "take up a run that was stopped or killed",
+    "report": "write reports of a run, from its record",
+    "clean": "remove the records of old runs",
     "doctor": "show what this machine allows, and what that means",
     "shell-helper": "print functions for shell scripts that report to their run",
 }
@@ -80,7 +84,7 @@ def _main(words: list[str], *, is_program: bool = False) -> int:
     if not words or words[0] in {"-h", "--help"}:
         words[:1] = ["--help"]
     try:
-        if is_program and words[0] == "run":
+        if is_program and words[0] in {"run", "resume"}:
             from pexen.cli.guardian import guarded
 
             return guarded(lambda: _command(words[0], leading + words[1:]))
@@ -132,8 +136,9 @@ def _command(name: str, words: list[str]) -> int:
     command = import_module(f"pexen.cli.{name.replace('-', '_')}").command
     try:
         # Not click's own main(): it would print and exit where an exit code and an error of ours are wanted.
-        words, args = _split(words)
-        with command.make_context(f"pexen {name}", words, obj=args) as context:
+        before, args = split(words)
+        with command.make_context(f"pexen {name}", before, obj=args) as context:
+            context.meta["pexen.words"] = words
             return int(command.invoke(context) or GOOD)
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -141,7 +146,7 @@ def _command(name: str, words: list[str]) -> int:
         raise _Usage(error.format_message(), hint=_hint(error, name)) from None
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
+def split(words: list[str]) -> tuple[list[str], list[str]]:
     """Return what stands before the first ``--``, and what stands behind it."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at + 1 :]

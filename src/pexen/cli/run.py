@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -57,7 +58,18 @@ def command(context: click.Context, /, words: tuple[str, ...], **given: Any) -> 
             return GOOD
         from pexen.cli.drive import execute
 
-        return execute(chosen, how, interrupts)
+        return execute(chosen, how, interrupts, Origin(context.meta.get(WORDS, ()), context.meta.get(TAKEN_UP, "")))
+
+
+WORDS, TAKEN_UP = "pexen.words", "pexen.taken_up"
+"""Where a context keeps the command line as it was typed, and the folder of the run that is taken up again."""
+
+
+class Origin(NamedTuple):
+    """What was typed behind ``pexen run``, and the folder of the run that is taken up again, if one is."""
+
+    words: Sequence[str] = ()
+    folder: str = ""
 
 
 class How(NamedTuple):

@@ -220,6 +220,7 @@ class Details:
     artifacts: tuple[str, ...] = ()
     original: Status | None = None
     waived: str = ""
+    replayed: bool = False
     keeper: Any = None
     """Whatever must stay alive as long as the artifacts are wanted."""
 
@@ -302,6 +303,11 @@ class Result:
     def flaky(self) -> bool:
         """Whether it succeeded after attempts that did not."""
         return self.original.is_success and any(one.status in BAD for one in self.details.earlier)
+
+    @property
+    def replayed(self) -> bool:
+        """Whether it is of a run before that was taken up again; nothing was run for it now."""
+        return self.details.replayed
 
     @property
     def leaked(self) -> str:

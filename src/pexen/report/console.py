@@ -91,7 +91,7 @@ class Console:
         status = result.status
         self._done += 1
         self._counts[status] = self._counts.get(status, 0) + 1
-        if self._verbosity < 0:
+        if self._verbosity < 0 or (result.replayed and self._verbosity < 1):
             return
         spent = spoken(result.duration) if result.start else ""
         self._lines.append(f"{self._status_word(status)} {spent:>7}  {visible(result.path)}{self._why(result)}")

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pexen.core.planner import Fallen, Planner
+    from pexen.errors import PexenError
     from pexen.model.task import Task
     from pexen.pool.base import Pool
+    from pexen.sched.recorder import Recorder
     from pexen.sched.sleep import Sleepers
 
 PASSED = Status.PASSED
@@ -69,18 +71,44 @@ class Judged:
     result: Result
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Results that are as safe as the run promises: now they may be told."""
+
+    results: list[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """The journal has failed: nothing that was not told by now will ever be."""
+
+    error: PexenError
+
+
+@dataclass(slots=True)
+class Finish:
+    """What the planner is told of a task when its result is committed."""
+
+    success: bool
+    status: str
+    free: bool
+    poisons: bool = False
+    shared: Any = None
+
+
 @dataclass(slots=True)
 class World:
     """What the decider has done by others, outside of the lock but for `limit`.
 
     ``judge`` takes a result and posts `Judged`; ``waives`` tells whether there are waivers for all tasks. ``later`` posts an
-    event after seconds. ``limit`` changes an attempt's time limit.
+    event after seconds. ``limit`` changes an attempt's time limit. ``recorder`` has the journal, where there is one.
     """
 
     judge: Callable[[Result], None]
     waives: bool
     later: Callable[[float, Any], None]
     limit: Callable[[Attempt, str, float], None]
+    recorder: Recorder | None = None
 
 
 class Decider:
@@ -113,12 +141,18 @@ class Decider:
         self._sleepers = sleepers
         self._world = world
         self._epoch = time.time() - time.monotonic()
-        self._attempts = 0
+        self._recorder = recorder = world.recorder
+        self._recalled = recorder.recalled if recorder else {}
+        self._finishing: dict[str, Finish] = {}
+        """What has ended and is not committed yet, by path: to the planner it still runs."""
+        self._unsaid = 0
+        """How many results are on their way to the journal."""
+        self._attempts = recorder.last_id if recorder else 0
         self._tallies: dict[str, Tally] = {}
         self._waiting: deque[Task] = deque()
         self._unjudged = 0
         self._commands: list[Any] = []
-        self._earlier: dict[str, tuple[Ended, ...]] = {}
+        self._earlier: dict[str, tuple[Ended, ...]] = recorder.earlier if recorder else {}
         self._is_odd = bool(shared) or any(result.details.shared for result in results.values())
         self.lanes = {name: Lane(name, pool) for name, pool in pools.items()}
         self._each_lane = list(self.lanes.values())
@@ -132,6 +166,7 @@ class Decider:
         self.ending = False
         self.over = False
         self.error: BaseException | None = None
+        self._replays = False
 
     def answer_to(self, post: Callable[[Any], None]) -> None:
         """Set where attempts post their events."""
@@ -139,7 +174,7 @@ class Decider:
 
     # -- the hot loop ---------------------------------------------------------------------------------------------
 
-    def decide(self, inbox: deque[Any]) -> list[Any]:  # noqa: C901 - written out in line, see above
+    def decide(self, inbox: deque[Any]) -> list[Any]:  # noqa: C901, PLR0912 - written out in line, see above
         """Take in what has happened; return the attempts to submit, and what is to be called besides."""
         flying, fresh, results, planner, epoch = self.flying, self.fresh, self._results, self._planner, self._epoch
         before = len(fresh)
@@ -156,7 +191,7 @@ class Decider:
                 continue
             if flying.pop(attempt.id, None) is None:
                 if attempt.struck:
-                    planner.free(attempt.task)  # it was given up, and has ended after all
+                    self._free(attempt.task)  # it was given up, and has ended after all
                 continue  # decided already: the first recorded outcome wins
             lane = attempt.lane
             lane.in_flight -= 1
@@ -168,6 +203,7 @@ class Decider:
                 or event.shared is not None
                 or event.output is not None
                 or attempt.struck
+                or self._recorder is not None
                 or event.left is not None
                 or (attempt.task.meta and "xfail" in attempt.task.meta)
             ):
@@ -192,14 +228,28 @@ class Decider:
         if self._commands:
             attempts += self._commands
             self._commands = []
+        if self._unsaid and self._recorder and self._has_room():
+            attempts.append(self._recorder.push)  # somebody has nothing to do before these are committed
         return attempts
+
+    def _has_room(self) -> bool:
+        return not self.flying or any(lane.in_flight < lane.pool.workers for lane in self._each_lane)
 
     def _fill(self) -> list[Attempt]:
         """Ask the planner for as many attempts as the pools have room for."""
+        attempts = self._fill_lanes()
+        while self._replays:  # what has a result already may have let others start, in any pool
+            self._replays = False
+            if self.fallen:
+                self._record_fallen()
+            attempts += self._fill_lanes()
+        return attempts
+
+    def _fill_lanes(self) -> list[Attempt]:
         attempts: list[Attempt] = []
         if self.ending:
             return attempts
-        if self.consumed and len(self.fresh) >= self._backlog:
+        if self.consumed and len(self.fresh) + self._unsaid >= self._backlog:
             self.stalled = True
             return attempts
         self.stalled = False
@@ -215,6 +265,9 @@ class Decider:
                 task = planner.next(name, ahead=in_flight >= workers)
                 if task is None:
                     break
+                if self._recalled and task.path in self._recalled:
+                    self._replay(task)
+                    continue
                 in_flight += 1
                 number += 1
                 attempt = Attempt(task, number, task.call, post)
@@ -235,9 +288,20 @@ class Decider:
 
     # -- everything else ------------------------------------------------------------------------------------------
 
+    def _replay(self, task: Task) -> None:
+        """Give a task that may start now the result that it has from a run before."""
+        result = self._recalled.pop(task.name)
+        status = result.original
+        self._is_odd = self._is_odd or bool(result.details.shared)
+        self.fallen += self._planner.finish(
+            task, success=status.is_success, status=_SAID.get(status, status), free=True
+        )
+        self._replays = True
+        self._tell(result)
+
     def _ended(self, outcome: Outcome, attempt: Attempt) -> None:
         """Take in the end of an attempt that is not as simple as most: a retry, or the task's one result."""
-        task, planner = attempt.task, self._planner
+        task = attempt.task
         path = task.name
         tally = self._tallies.pop(path, None)
         left = outcome.left or _NOTHING_LEFT
@@ -258,16 +322,36 @@ class Decider:
             )  # fmt: skip
             self._is_odd = True
             self._earlier[path] = (*self._earlier.get(path, ()), ended)
+            if self._recorder is not None:
+                self._commands.append(partial(self._recorder.ended, path, ended))
             self._try_again(task, free=outcome.freed)
             return
         about.shared = _layers_of(attempt, outcome)
         about.earlier = self._earlier.pop(path, ())
         self._is_odd = self._is_odd or outcome.shared is not None
-        if not outcome.locks_ok or (self._poison and status in _UNCONTROLLED):
-            self.fallen += planner.poison(task)
-        success = status.is_success or outcome.deps_ok
-        self.fallen += planner.finish(task, success=success, status=_SAID.get(status, status), free=outcome.freed)
+        finish = Finish(
+            status.is_success or outcome.deps_ok, _SAID.get(status, status), outcome.freed,
+            not outcome.locks_ok or (self._poison and status in _UNCONTROLLED), outcome.shared,
+        )  # fmt: skip
+        if self._recorder is None:
+            self._finish(task, finish)
+        else:
+            self._finishing[path] = finish
         self._judge(Result(task, status, outcome.value, start, outcome.duration, about))
+
+    def _finish(self, task: Task, how: Finish) -> None:
+        """Tell the planner that a task has ended."""
+        if how.poisons:
+            self.fallen += self._planner.poison(task)
+        self.fallen += self._planner.finish(task, success=how.success, status=how.status, free=how.free)
+
+    def _free(self, task: Task) -> None:
+        """Note that the processes of a task are gone."""
+        finishing = self._finishing.get(task.name)
+        if finishing is None:
+            self._planner.free(task)
+        else:
+            finishing.free = True
 
     def _judge(self, result: Result) -> None:
         """Record a result as people are to see it; the waivers are the user's code, so they are asked elsewhere."""
@@ -309,22 +393,30 @@ class Decider:
             and (attempt.struck or not attempt.cancelled)
         )
 
-    def _happened(self, event: Any) -> None:
-        """Take in everything but outcomes."""
-        if isinstance(event, Again):
+    def _happened_to_run(self, event: Any) -> None:
+        """Take in what concerns no attempt in flight."""
+        if isinstance(event, Committed):
+            self._unsaid -= len(event.results)
+            self._acknowledge(event.results)
+        elif isinstance(event, Again):
             self._planner.again(event.task)
-            return
-        if isinstance(event, Judged):
+        elif isinstance(event, Judged):
             self._unjudged -= 1
             self._record(event.result)
-            return
-        if isinstance(event, Broken):
+        elif isinstance(event, Unrecorded):
+            self._give_up(event.error)
+        elif isinstance(event, Broken):
             self.error = PoolError(f"the pool {event.pool} cannot work: {event.reason}")
             self.fallen += self._planner.drain(self.error.headline, cleanups=False)
+
+    def _happened(self, event: Any) -> None:
+        """Take in everything but outcomes."""
+        if isinstance(event, _OF_THE_RUN):
+            self._happened_to_run(event)
             return
         task = event.attempt.task
         if isinstance(event, Freed):
-            self._planner.free(task)
+            self._free(task)
         elif isinstance(event, Reported):
             if event.attempt.id in self.flying:
                 self._is_odd = True
@@ -332,6 +424,8 @@ class Decider:
                 if tally is None:
                     tally = self._tallies[task.name] = Tally()
                 tally.add(event.report)
+                if self._recorder is not None:
+                    self._commands.append(partial(self._recorder.report, event.attempt, event.report))
         elif isinstance(event, Limited):
             if event.attempt.id in self.flying:
                 self._world.limit(event.attempt, event.what, event.seconds)
@@ -340,17 +434,64 @@ class Decider:
             lane.in_flight -= 1
             lane.commands -= event.attempt.call is EXECUTE
             self._planner.requeue(task)
+            if self._recorder is not None:
+                self._commands.append(partial(self._recorder.returned, event.attempt))
             if self.stopping:
                 self.fallen += self._planner.cancel([task])
 
     def _record(self, result: Result) -> None:
-        self._results[result.path] = result
-        if self._kept:
-            self.fresh.append(result)
+        """Make a result known: at once, or when the journal has committed it.
+
+        That a task was cancelled, or fell since the run was stopped, is no result to a run that is taken up again.
+        """
+        recorder = self._recorder
         if self._may_fail and result.status in BAD:
             self._may_fail -= 1
             if not self._may_fail:
                 self.fallen += self._planner.drain("stopped: enough tasks have failed")
+        if recorder is None:
+            self._tell(result)
+        elif self._is_given_up:
+            finish = self._finishing.pop(result.path, None)
+            if finish is not None:
+                self._finish(result.task, finish)
+        elif result.status is Status.CANCELLED or (self._planner.is_draining and not result.start):
+            if result.start:
+                self._commands.append(partial(recorder.ended, result.path, result.attempts[-1]))
+            self._acknowledge([result])
+        else:
+            self._unsaid += 1
+            finish = self._finishing.get(result.path)
+            self._commands.append(partial(recorder.result, result, finish and finish.shared))
+
+    def _acknowledge(self, results: Iterable[Result]) -> None:
+        """Tell results that are committed, and let their dependants start."""
+        for result in results:
+            finish = self._finishing.pop(result.path, None)
+            if finish is not None:
+                self._finish(result.task, finish)
+            self._tell(result)
+
+    @property
+    def _is_given_up(self) -> bool:
+        return self._recorder is not None and self._recorder.failure is not None
+
+    def _give_up(self, error: PexenError) -> None:
+        """Tell nothing more, start nothing more, let what runs end: there is no record of it any more."""
+        if self.error is None:
+            self.error = error
+            self.fallen += self._planner.drain("the journal cannot be written", cleanups=False)
+        self._unsaid = 0
+        waiting, self._finishing = self._finishing, {}
+        for path, finish in waiting.items():
+            task = self._planner.find(path)
+            if task is not None:
+                self._finish(task, finish)
+
+    def _tell(self, result: Result) -> None:
+        self._results[result.path] = result
+        if self._kept:
+            self.fresh.append(result)
 
     def _record_fallen(self) -> None:
         while self.fallen:
@@ -411,13 +552,13 @@ class Decider:
     def _check_end(self) -> None:
         """Notice that the run is over, or that it can never be (which is a bug, and must not be a hang)."""
         planner = self._planner
-        if self._unjudged:
+        if self._unjudged or self._unsaid:
             return
         if planner.is_over():
             if planner.fallen:  # lazy tasks that nobody wanted
                 self.fallen += planner.take_fallen()
                 self._record_fallen()
-            self.over = True
+            self.over = not self._unsaid
         elif not self.stalled and not self.ending and not self._commands and planner.is_stuck(asked=True):
             left = [planner.explain(task) for task in planner.tasks() if not planner.is_final(task)]
             self.fail(InternalError("nothing can proceed", facts=[("task", str(one)) for one in left[:10]]))
@@ -435,6 +576,7 @@ class Decider:
 
 
 _NOTHING_LEFT = Left()
+_OF_THE_RUN = (Committed, Again, Judged, Unrecorded, Broken)
 
 
 def _verdict(outcome: Outcome, attempt: Attempt, killed: str) -> tuple[Status, str, str]:

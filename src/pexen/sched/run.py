@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pexen.model.task import Task
     from pexen.model.waiver import Waiver
     from pexen.pool.base import Pool
+    from pexen.sched.recorder import Recorder
 
 _NOTICES = 1000
 """Notices kept for who drives the run."""
@@ -64,7 +65,7 @@ class Run:
     them, ``gate`` why a task is not to run on this machine; ``at_end`` is called with the run when it is closed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made in one place, by keyword
         self,
         planner: Planner,
         pools: Mapping[str, Pool],
@@ -78,6 +79,7 @@ class Run:
         waivers: Sequence[Waiver],
         reaper: int | None,
         subreap: bool,
+        recorder: Recorder | None,
         at_end: Callable[[Run], None],
         **options: Any,
     ) -> None:
@@ -93,13 +95,16 @@ class Run:
         self._waivers = waivers
         self._reaper = reaper
         self._subreap = subreap and not subreaper.is_subreaper()
-        world = World(self._judge, bool(waivers), self._post_later, self._change_limit)
+        world = World(self._judge, bool(waivers), self._post_later, self._change_limit, recorder)
+        self._recorder = recorder
         self._decider = Decider(
             planner, pools, results, backlog=backlog, sleepers=self._sleepers, world=world, **options
         )
         self._decider.fallen += early
         self._mailbox = Mailbox(self._decider.decide, self._carry_out, self._decider.fail)
         self._decider.answer_to(self._mailbox.post)
+        if recorder is not None:
+            recorder.post = self._mailbox.post
         self.lock = self._mailbox.lock
         self._watchdog = Watchdog(
             self._decider.flying, self._mailbox.post, self._timers, timeout, deadline=deadline, notice=self._tell_of
@@ -214,6 +219,8 @@ class Run:
             if self._decider.ending:
                 return False
             self._decider.fallen += self._planner.add(tasks)
+            if self._recorder is not None:
+                self._recorder.plan(tasks, self._planner, on_the_fly=True)
             self._decider.over = False
         self._mailbox.post(WAKE)
         return True
@@ -272,12 +279,30 @@ class Run:
             if self._subreap:
                 subreaper.become_subreaper(on=False)
             self._timers.close()
+            if self._recorder is not None:
+                self._end_record(self._recorder)
             with self.lock:
                 self._decider.over = self._decider.ending = True
             self._mailbox.retire()
             self._at_end(self)
             self._finished.set()
             self._sleepers.wake()
+
+    def _end_record(self, recorder: Recorder) -> None:
+        """Have everything committed that is to be told, and close the journal."""
+        decider = self._decider
+        if decider.error is not None:
+            how, why = "error", str(decider.error)
+        else:
+            how, why = "stopped" if decider.stopping or self._planner.is_draining else "done", ""
+        counts: dict[str, int] = {}
+        recorder.flush()
+        with self.lock:
+            for result in self._results.values():
+                counts[result.status] = counts.get(result.status, 0) + 1
+        recorder.end(how, counts, why)
+        if decider.error is None:
+            decider.error = recorder.failure
 
     def _stop(self) -> None:
         """Cancel what has not started; ask what runs to stop, and after its grace end it."""
@@ -318,7 +343,6 @@ class Run:
     # -- carrying out: outside of the lock ------------------------------------------------------------------------
 
     def _carry_out(self, commands: list[Any]) -> None:
-        watches_all = self._watchdog.watches_all
         for attempt in commands:
             if attempt.__class__ is not Attempt:
                 attempt()
@@ -329,15 +353,23 @@ class Run:
                 if refused is not None:
                     self._mailbox.post(refused)
                     continue
-            if meta and "around" in meta:
-                attempt.around = Around(attempt, self._mailbox.post, self._timers)
-                attempt.around.begin(partial(self._submit_late, attempt))
-                continue
-            if watches_all or (meta and ("timeout" in meta or "idle_timeout" in meta)):
-                self._watchdog.watch(attempt)
-            attempt.lane.pool.submit(attempt)
+            if self._recorder is not None:
+                self._recorder.started(attempt, partial(self._start, attempt))
+            else:
+                self._start(attempt)
         if self._inline and self._sleepers:
             self._sleepers.wake()
+
+    def _start(self, attempt: Attempt) -> None:
+        """Hand an attempt to its pool, or first to what runs around it."""
+        meta = attempt.task.meta
+        if meta and "around" in meta:
+            attempt.around = Around(attempt, self._mailbox.post, self._timers)
+            attempt.around.begin(partial(self._submit_late, attempt))
+            return
+        if self._watchdog.watches_all or (meta and ("timeout" in meta or "idle_timeout" in meta)):
+            self._watchdog.watch(attempt)
+        attempt.lane.pool.submit(attempt)
 
     def _submit_late(self, attempt: Attempt) -> None:
         """Hand on an attempt around which everything has begun; it may have been cancelled, or its pool closed, meanwhile."""

@@ -6,11 +6,12 @@ A `Sched` outlives its runs: it keeps the planner and the results, each `pexen.s
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pexen.core.planner import Planner
 from pexen.errors import DefinitionError, PoolError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pexen.model.result import Result
     from pexen.model.waiver import Waiver
     from pexen.pool.base import Pool
+    from pexen.sched.recorder import Changes, Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class Sched:
     stay zombies as long as it lives. ``reaper`` is a process that is given the orphans of this one and has no other
     children. With ``retry_last``, what is tried again is when all else has ended, one at a time.
 
+    With ``journal``, a folder, everything is recorded there as safely as ``durability`` promises (``"full"``: a power cut;
+    ``"process"``: kill -9). What a run before has recorded there as finished is not run again: its results come first, marked
+    ``replayed``; see `changes`. ``about`` are more fields of the journal's first record.
+
     Methods may be called from any thread. Raises `DefinitionError` when the tasks are wrong.
     """
 
@@ -79,6 +85,9 @@ class Sched:
         retry_last: bool = False,
         reaper: int | None = None,
         subreap: bool = False,
+        journal: str | os.PathLike[str] | None = None,
+        durability: Literal["full", "process"] = "full",
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self._timeout = None if timeout is None else duration("timeout", timeout)
         self._deadline = None if deadline is None else duration("deadline", deadline)
@@ -86,6 +95,8 @@ class Sched:
         self._retry_last = retry_last
         self._reaper = reaper
         self._subreap = subreap
+        self._recording = None if journal is None else (os.path.abspath(journal), durability, dict(about or {}))
+        self._recorder: Recorder | None = None
         self._gate = gate
         self._maxfail = maxfail
         self._pools = _with_commands(pool, pools)
@@ -107,6 +118,8 @@ class Sched:
     def add(self, tasks: Iterable[Any]) -> None:
         """Admit more tasks, before, during or after a run; all of them or, with a `DefinitionError`, none."""
         items = [item if item.__class__ is Task else as_task(item) for item in tasks]
+        if self._recording is not None:
+            _refuse_repeated_names(items)
         with _without_gc():
             self._admit(items)
 
@@ -206,6 +219,7 @@ class Sched:
         with self._lock:
             if self._run is not None:
                 raise PoolError("this Sched is already running", hint="one run at a time; add() works while it runs")
+            recorder = self._recorder = self._take_up()
             early, self._early = self._early, deque()
             run = self._run = Run(
                 self._planner,
@@ -225,10 +239,31 @@ class Sched:
                 retry_last=self._retry_last,
                 reaper=self._reaper,
                 subreap=self._subreap,
+                recorder=recorder,
                 at_end=self._end,
             )
         run.begin()
         return run
+
+    def _take_up(self) -> Recorder | None:
+        """Open the journal, end what an earlier run has left behind, and recall what that has finished."""
+        if self._recording is None:
+            return None
+        from pexen.sched.recorder import Recorder, end_leftovers  # only runs with a journal pay for it
+
+        with suppress(OSError):  # the journal says it better if that cannot be
+            os.makedirs(self._recording[0], 0o700, exist_ok=True)
+        recorder = Recorder(*self._recording)
+        end_leftovers(recorder.dead)
+        left = [task for task in self._planner.tasks() if not self._planner.is_final(task)]
+        recorder.plan(left, self._planner, on_the_fly=False)
+        recorder.push()
+        return recorder
+
+    @property
+    def changes(self) -> Changes | None:
+        """How the tasks differ from those of the run that is taken up again; None without one."""
+        return self._recorder.changes if self._recorder else None
 
     def _end(self, run: Run) -> None:
         with self._lock:
@@ -259,6 +294,19 @@ def _not_yet(task: Task) -> DefinitionError:
     return DefinitionError(
         f"{task.name}: {key!r} is not supported by this version of pexen", hint="see docs/metadata.md"
     )
+
+
+def _refuse_repeated_names(tasks: Iterable[Task]) -> None:
+    """Raise `DefinitionError` for callables whose names repeat: with a journal a path has to survive an edit."""
+    seen: set[str] = set()
+    for task in tasks:
+        if task.path is None:
+            if task.name in seen:
+                raise DefinitionError(
+                    f"two tasks are named {task.name!r}, which a journal cannot tell apart",
+                    hint="give them paths: pexen.Task(callable, path=…)",
+                )
+            seen.add(task.name)
 
 
 @contextmanager

@@ -275,6 +275,10 @@ class Journal:
                 done.release()
         self._waiting = [one for one in self._waiting if one[0] > seq]
 
+    def _abandon(self) -> None:
+        self.failure = self.failure or StateError("the run was abandoned")
+        self._queue.clear()
+
     def _forget(self) -> None:
         """Be closed, in a child that was forked: file and lock are the parent's."""
         self._lock, self._writing, self._closed = threading.Lock(), threading.Lock(), True
@@ -282,6 +286,12 @@ class Journal:
         self._queue.clear()
         self._file.forget()
         _OPEN.discard(self)
+
+
+def abandon() -> None:
+    """Write nothing more in this process: what it sees from now on is its own end, such as that everything is killed."""
+    for journal in list(_OPEN):
+        journal._abandon()  # noqa: SLF001 - our own class
 
 
 def _ignore(_: object) -> None:

@@ -23,6 +23,7 @@ from pexen.state.lines import Scanner
 
 if TYPE_CHECKING:
     from pexen.model.result import Result
+    from pexen.model.task import Task
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -176,8 +177,11 @@ class Record:
             found.append("nothing was recorded before it stopped")
         return found
 
-    def result(self, path: str) -> Result | None:
-        """Return the result of the task at ``path``, or None. What was not stored of it is said in its place."""
+    def result(self, path: str, what: Task | None = None) -> Result | None:
+        """Return the result of the task at ``path``, or None. What was not stored of it is said in its place.
+
+        ``what`` is the task, if there is one; else what the plan says of it.
+        """
         story = self.stories.get(path)
         record = story and story.result
         if not story or not record:
@@ -185,7 +189,7 @@ class Record:
         try:
             beside = self._beside(story.seq, record["beside"]) if "beside" in record else None
             return records.result_from(
-                plan.task_from(story.plan), record, ends=story.ends, reports=story.reports, beside=beside,
+                what or plan.task_from(story.plan), record, ends=story.ends, reports=story.reports, beside=beside,
                 folder=self.folder,
             )  # fmt: skip
         except _UNKNOWN as error:
