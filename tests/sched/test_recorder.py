@@ -252,6 +252,20 @@ def test_a_full_disk_stops_the_run_and_nothing_is_told_that_is_not_safe(tmp_path
     assert [calls(tmp_path, str(n)) for n in range(20)].count(2) <= 1
 
 
+@pytest.mark.parametrize("many", range(1, 8))
+def test_what_waits_for_the_record_of_its_start_does_not_wait_for_ever(tmp_path, monkeypatch, many):
+    monkeypatch.setattr(journal, "Appender", _with_steps(Failing()))
+    Failing.left = many
+    tasks = [
+        pexen.Task(counting(tmp_path, str(n)), f"t{n}", once=True, after=f"/t{n - 1}" if n else None) for n in range(5)
+    ]
+    with pytest.raises(StateError, match="No space left"):
+        pexen.Sched(tasks, journal=tmp_path).wait()
+    monkeypatch.undo()
+    started = {path for path, story in read(tmp_path).stories.items() if story.attempts}
+    assert {f"t{n}" for n in range(5) if calls(tmp_path, str(n))} <= started, "no start without its record"
+
+
 def _with_steps(steps):
     made = journal.Appender
 

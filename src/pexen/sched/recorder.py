@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pexen.model.call import parameter_of
-from pexen.model.result import Details, Result, Status
+from pexen.model.result import Details, Outcome, Result, Status
 from pexen.sched.decide import Committed, Unrecorded
 from pexen.state import plan, records
 from pexen.state.fingerprint import fingerprint
@@ -62,6 +62,8 @@ class Recorder:
         self.changes: Changes | None = None
         self._lock = threading.Lock()
         self._pending: dict[int, Callable[[list[Result]], None]] = {}
+        self._held: dict[int, Attempt] = {}
+        """Attempts that wait for the record of their start, by id."""
         self._safe = 0
         self._journal = Journal(
             folder, durability=durability, committed=self._committed, failed=self._failed  # type: ignore[arg-type]
@@ -193,11 +195,27 @@ class Recorder:
     def started(self, attempt: Attempt, submit: Callable[[], None]) -> None:
         """Record that an attempt is about to start, and start it: a ``once`` task when that is committed."""
         seq = self._journal.append(records.started(attempt, at=time.time()))
-        if attempt.task.meta and attempt.task.once:
-            self._when_safe(seq, lambda _: submit())
-            self._journal.push()
-        else:
+        if not (attempt.task.meta and attempt.task.once):
             submit()
+            return
+        self._held[attempt.id] = attempt
+
+        def go(_: object) -> None:
+            if self._held.pop(attempt.id, None) is not None:
+                submit()
+
+        self._when_safe(seq, go)
+        self._journal.push()
+        if self._journal.failure is not None:
+            self._refuse_held()
+
+    def _refuse_held(self) -> None:
+        """Give back what waits for a record that will never be: each once, whoever comes first."""
+        for id_ in list(self._held):
+            attempt = self._held.pop(id_, None)
+            if attempt is not None:
+                why = "not started: the journal cannot be written"
+                self.post(Outcome(attempt, Status.CANCELLED, reason=why))
 
     def returned(self, attempt: Attempt) -> None:
         """Record that an attempt came back unstarted."""
@@ -271,6 +289,7 @@ class Recorder:
 
     def _failed(self, error: PexenError) -> None:
         self.post(Unrecorded(error))
+        self._refuse_held()
 
 
 def replayed(result: Result) -> Result:
