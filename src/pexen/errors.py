@@ -70,6 +70,13 @@ class TaskSkip(PexenError):
         super().__init__(reason)
 
 
+class Leaving(BaseException):
+    """Unwinds a task that has asked for a restart of the machine, see `pexen.model.context.Context.reboot`.
+
+    Not a `PexenError`, so that ``except Exception`` in the task does not stop it.
+    """
+
+
 class TasksFailed(PexenError):
     """Raised by ``Results.check()``: some results are not a success; ``results`` holds them."""
 

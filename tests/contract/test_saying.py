@@ -82,9 +82,10 @@ def wrong_limit():
         pexen.current().timeout.set("soon")
     with pytest.raises(pexen.DefinitionError, match="'pass'"):
         pexen.current().report("a", "passed")
-    for verb in ("add", "reboot"):
-        with pytest.raises(pexen.PexenError, match="this version"):
-            getattr(pexen.current(), verb)()
+    with pytest.raises(pexen.PexenError, match="this version"):
+        pexen.current().add()
+    with pytest.raises(pexen.DefinitionError, match="not 'me'"):
+        pexen.current().reboot(by="me")
     with pytest.raises(OSError, match="No such file"):
         pexen.current().attach("/nonexistent")
 
@@ -130,14 +131,14 @@ def test_an_executable_has_the_same_verbs(commands, tmp_path):
     say '{"id": 4, "shared": {"key": "value"}}'
     say '{"id": 5, "heartbeat": true}'
     say '{"id": "x", "timeout": {"add": 3}}'
-    say '{"id": 6, "reboot": true}'
+    say '{"id": 6, "add": {}}'
     echo own > $PEXEN_DIR/own
     """
     result = run_one(command(script, cwd=tmp_path), commands)
     assert [json.loads(line) for line in result.output.splitlines()] == [
         *({"id": number, "ok": True} for number in range(1, 6)),
         {"id": "x", "ok": True},
-        {"id": 6, "error": "'reboot' is not supported by this version of pexen"},
+        {"id": 6, "error": "'add' is not supported by this version of pexen"},
     ]
     assert result.value == {"x": [1, None]}
     assert result.shared == {"key": "value"}

@@ -125,14 +125,32 @@ def test_each_session_tells_what_it_left(tmp_path: Path) -> None:
     assert record.header["boot"] == "boot-1"
 
 
-def test_a_reboot_ends_its_attempt_and_is_counted(tmp_path: Path) -> None:
+def test_a_reboot_ends_its_attempt_and_counts_when_the_machine_has_been_restarted(tmp_path: Path) -> None:
     wanted = records.reboot(attempt("a"), by="task", at=2.0, boot="b", shared={"step": 2})
-    written(tmp_path, run(), started("a"), wanted, run(), started("a", 2, 2), wanted)
+    written(tmp_path, run(), started("a"), wanted, run(), started("a", 2, 2), wanted, run(runner=(1, 2, "boot-2")))
     record = read(tmp_path)
-    assert [one.reboot["shared"] for one in record.sessions] == [{"step": 2}, {"step": 2}]
-    assert record.stories["a"].reboots == 2
+    assert [list(one.reboots) for one in record.sessions] == [["a"], ["a"], []]
+    story = record.stories["a"]
+    assert (story.reboots, record.restarts) == (1, 1)
+    assert story.rebooted["shared"] == {"step": 2}
+    assert not story.is_suspect
     assert record.unfinished == []
     assert records.reboot(attempt("a"), by="task", at=2.0, boot="b", shared={1: 2})["shared_unstorable"]
+
+
+def test_who_ran_when_the_machine_went_down_is_a_suspect_and_charged_only_when_alone(tmp_path: Path) -> None:
+    boots = [run(runner=(1, 2, f"boot-{number}")) for number in range(5)]
+    ended = records.end("interrupted", {}, at=3.0)
+    written(
+        tmp_path, boots[1], started("a"), started("b", 1, 2), boots[2], started("a", 1, 3), boots[3], started("b", 1, 4),
+        ended, boots[4], started("b", 1, 5), boots[4],
+    )  # fmt: skip
+    record = read(tmp_path)
+    assert {path: (one.is_suspect, one.crashes) for path, one in record.stories.items()} == {
+        "a": (True, 1),
+        "b": (True, 0),
+    }
+    assert record.restarts == 3
 
 
 def test_a_task_added_on_the_fly_can_be_made_again(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pexen.core.graph import DEFAULT_POOL, Graph, shown
-from pexen.core.locks import Later, Lock, Resource, S, Thing
+from pexen.core.locks import Later, Lock, Resource, S, Thing, X
 from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State, Waiting
 from pexen.errors import InternalError
 
@@ -243,6 +243,13 @@ class Planner:
         if not self._holds:
             raise InternalError("release: nobody holds the run")
         self._holds -= 1
+
+    def isolate(self, task: Task) -> None:
+        """Let a task that has not been offered yet run alone, whatever its metadata says."""
+        node = self._nodes[task.path]  # type: ignore[index]
+        if node.state not in UNSTARTED or node.waiting is not None:
+            raise InternalError(f"isolate: {node.path} is {node.state.name}")
+        node.needs = (*(one for one in node.needs or () if one[0] is not self._world), (self._world, X))
 
     def cancel(self, tasks: Iterable[Task], reason: str = "cancelled") -> list[Fallen]:
         """Take out those of the tasks that have not started, and what requires them; return all of these."""

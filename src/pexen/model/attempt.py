@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,6 +48,7 @@ class Attempt:
 
     # Defaults of the class: most attempts never set these, and there are a million of them.
     number: int = 1
+    reboots: int = 0
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = EMPTY
     shared: tuple[Any, ...] = ()
@@ -70,6 +72,8 @@ class Attempt:
     """The run's own note of the generators around it."""
     watch: Any = None
     """The watchdog's own note of its limits."""
+    condemned: str = ""
+    """Why the run has asked it to end, where that is an error of the task's."""
 
     def __init__(
         self,
@@ -91,7 +95,7 @@ class Attempt:
         if self.made is None:
             what = self.task.callable
             self.made = Context(
-                self, path=self.task.name, attempt=self.number, units=self.units, layers=self.shared,
+                self, path=self.task.name, attempt=self.number, reboots=self.reboots, units=self.units, layers=self.shared,
                 folder=what.cwd if isinstance(what, Command) else None,
             )  # fmt: skip
         return self.made
@@ -110,6 +114,19 @@ class Attempt:
     def say_heartbeat(self) -> None:
         """Note a sign of life."""
         self.heard = monotonic()
+
+    def say_reboot(self, by: str, within: float, shared: Mapping[str, Any] | None) -> str:
+        """Deliver the wish for a restart; return when it may happen, or why it may not."""
+        answered = threading.Event()
+        answers: list[str] = []
+
+        def answer(text: str) -> None:
+            answers.append(text)
+            answered.set()
+
+        self.post(RebootWanted(self, by, within, None if shared is None else dict(shared), answer))
+        answered.wait()
+        return answers[0]
 
     def keep_file(self, file: str, name: str) -> str:
         """Copy a file to the attempt's folder; return the copy."""
@@ -133,4 +150,4 @@ class Attempt:
         return f"<Attempt {self.task.name} #{self.number}>"
 
 
-from pexen.model.event import Limited, Reported  # noqa: E402 - attempt and event name each other
+from pexen.model.event import Limited, RebootWanted, Reported  # noqa: E402 - attempt and event name each other

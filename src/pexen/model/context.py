@@ -6,13 +6,17 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pexen.errors import DefinitionError, PexenError, nearest
+from pexen.errors import DefinitionError, Leaving, PexenError, nearest
 from pexen.model.meta import EMPTY
 from pexen.model.result import LEVELS, Report, merge_shared
 from pexen.model.running import CURRENT as CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+
+NOT_ALLOWED = "this run may not restart the machine"
+"""The answer to a task that wants to do that itself: it is to end, and the run with it."""
 
 
 class Line(Protocol):
@@ -26,6 +30,9 @@ class Line(Protocol):
 
     def say_heartbeat(self) -> None:
         """Deliver a sign of life."""
+
+    def say_reboot(self, by: str, within: float, shared: Mapping[str, Any] | None) -> str:
+        """Deliver the wish for a restart; return when it may happen, or why it may not."""
 
     def keep_file(self, file: str, name: str) -> str:
         """Copy a file to the attempt's folder; return the copy."""
@@ -91,13 +98,14 @@ class Context:
         *,
         path: str,
         attempt: int = 1,
+        reboots: int = 0,
         units: Mapping[str, tuple[str, ...]] = EMPTY,
         layers: Sequence[Any] = (),
         folder: str | None = None,
     ) -> None:
         self.path = path
         self.attempt = attempt
-        self.reboots = 0
+        self.reboots = reboots
         self.units = units
         self.timeout = Limit(line)
         self._line = line
@@ -164,9 +172,46 @@ class Context:
             "this version of pexen cannot add tasks from inside a task", hint="Sched.add in the loop over run()"
         )
 
-    def reboot(self, **how: Any) -> None:
-        """Restart the machine and enter the task again. Not yet: raises `PexenError`."""
-        raise PexenError("this version of pexen cannot restart the machine")
+    def reboot(self, *, by: str = "pexen", within: float | str = "5m") -> None:
+        """Have the machine restarted, and this task entered again after that: ``reboots`` higher, ``shared`` as it is now.
+
+        First all others that run are let finish, and the wish is on the disk. Then, with ``by="pexen"``, this attempt ends
+        here (by an exception that ``except Exception`` does not catch) and pexen restarts the machine. With ``by="task"``
+        this returns, and the task panics, kexecs or powers off by itself ``within`` that time; afterwards it is an error.
+        Neither is charged to the task.
+
+        Raises `DefinitionError` for wrong arguments, and for what a journal cannot store in ``shared``; `PexenError`
+        when the machine cannot be restarted, since the run has no journal or has done so too often.
+        """
+        from pexen.model.control import Misunderstood, rebooted
+
+        try:
+            who, seconds, _ = rebooted({"by": by, "within": within})
+        except Misunderstood as error:
+            raise DefinitionError(str(error)) from None
+        if self._shared:
+            _check_storable(self._shared)
+        refused = self._line.say_reboot(who, seconds, self._shared)
+        if refused and refused != NOT_ALLOWED:
+            raise PexenError(refused)
+        if refused or who == "pexen":
+            raise Leaving("the machine is to be restarted")
+
+
+def _check_storable(shared: Mapping[str, Any]) -> None:
+    """Raise `DefinitionError` for what would not be the same after it has been in a journal."""
+    import json
+
+    for key, value in shared.items():
+        try:
+            if type(key) is str and json.loads(json.dumps(value)) == value:
+                continue
+        except (TypeError, ValueError, RecursionError):
+            pass
+        raise DefinitionError(
+            f"shared[{key!r}] would not survive a restart: it is no plain JSON",
+            hint="lists, dicts, strings and numbers",
+        )
 
 
 def current() -> Context:

@@ -9,9 +9,12 @@
 ``{"heartbeat": true}``                                  it is alive, for its ``idle_timeout``
 ``{"return": …}``                                        its value, for its dependants
 ``{"shared": {…}}``                                      items of its shared dict
+``{"reboot": true}``                                     restart the machine, and enter the task again after that
+``{"reboot": {"by": "task", "within": "5m"}}``           the same, but the task does it, when it is told that it may
 ======================================================== ============================================================
 
-An ``id`` beside the verb asks for an answer. In Python these are the methods of `pexen.model.context.Context`.
+An ``id`` beside the verb asks for an answer; that to a report or a reboot comes when it is as safe as the run promises. In
+Python these are the methods of `pexen.model.context.Context`.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from pexen.errors import DefinitionError, nearest
 from pexen.model.meta import duration
 from pexen.model.result import LEVELS, Report
 
-VERBS = ("report", "attach", "timeout", "heartbeat", "return", "shared")
-LATER = ("add", "reboot")
+VERBS = ("report", "attach", "timeout", "heartbeat", "return", "shared", "reboot")
+LATER = ("add",)
 """Verbs of the contract that this version cannot carry out."""
 
 
@@ -34,7 +37,8 @@ class Misunderstood(ValueError):
 def understood(said: Any) -> tuple[str, Any]:
     """Return the verb and its checked argument; raises `Misunderstood`.
 
-    The argument is a `Report`, ``(file, name)``, ``(what, seconds)`` for a timeout, a dict for ``shared``, else any value.
+    The argument is a `Report`, ``(file, name)``, ``(what, seconds)`` for a timeout, a dict for ``shared``,
+    ``(by, seconds, shared)`` for a reboot, else any value.
     """
     if not isinstance(said, dict):
         raise Misunderstood("not a JSON object")
@@ -108,4 +112,21 @@ def _shared(said: Any) -> dict[str, Any]:
     return said
 
 
-_CHECKS: dict[str, Any] = {"report": _report, "attach": _attach, "timeout": _timeout, "shared": _shared}
+def rebooted(said: Any) -> tuple[str, float, dict[str, Any] | None]:
+    """Return who restarts the machine, within how many seconds, and the shared dict if it is told. Raises `Misunderstood`."""
+    fields = {} if said is True else said
+    if not isinstance(fields, dict) or fields.keys() - {"by", "within", "shared"}:
+        raise Misunderstood("reboot takes true, or 'by' and perhaps 'within'")
+    by = fields.get("by", "pexen")
+    if by not in ("pexen", "task"):
+        raise Misunderstood(f"the machine is restarted by 'pexen' or by 'task', not {by!r}")
+    shared = fields.get("shared")
+    try:
+        return by, duration("within", fields.get("within", "5m")), None if shared is None else _shared(shared)
+    except DefinitionError as error:
+        raise Misunderstood(f"{error.headline} ({error.hint})") from None
+
+
+_CHECKS: dict[str, Any] = {
+    "report": _report, "attach": _attach, "timeout": _timeout, "shared": _shared, "reboot": rebooted,
+}  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pexen.model.result import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pexen.model.attempt import Attempt
     from pexen.model.result import Report
 
@@ -18,6 +20,8 @@ class Reported:
 
     attempt: Attempt
     report: Report
+    answer: Callable[[str], None] | None = None
+    """Called when it is safe, with nothing, or why it never will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,21 @@ class Limited:
     attempt: Attempt
     what: str
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RebootWanted:
+    """A running task wants the machine restarted, ``by`` "pexen", or by the "task" itself ``within`` so many seconds.
+
+    ``shared`` is its shared dict if it has touched that. ``answer`` is called once: with nothing when the machine may go
+    down, else with why it will not.
+    """
+
+    attempt: Attempt
+    by: str
+    within: float
+    shared: Any
+    answer: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +70,4 @@ class Broken:
     reason: str
 
 
-Event = Outcome | Reported | Limited | Returned | Freed | Broken
+Event = Outcome | Reported | Limited | RebootWanted | Returned | Freed | Broken

@@ -15,15 +15,18 @@ import json
 import os
 import socket
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pexen.model.control import understood
-from pexen.model.event import Limited, Reported
+from pexen.model.event import Limited, RebootWanted, Reported
 from pexen.model.result import Report
 from pexen.pool.files import Private, ours
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pexen.model.attempt import Attempt
     from pexen.model.event import Event
 
@@ -40,18 +43,22 @@ _RESTS = 64
 
 
 class Channel:
-    """Takes what one attempt says; keeps its value and its shared items, and what the run is to be told in ``events``."""
+    """Takes what one attempt says; keeps its value and its shared items, and what the run is to be told in ``events``.
 
-    def __init__(self, attempt: Attempt, folder: str | None) -> None:
+    ``defer`` has something done later by the thread that listens; it may be called from any.
+    """
+
+    def __init__(self, attempt: Attempt, folder: str | None, defer: Callable[[Callable[[], None]], None]) -> None:
         self.attempt = attempt
+        self._defer = defer
         self.events: list[Event] = []
         self.value: Any = None
         self.shared: dict[str, Any] = {}
         self._folder = folder
         self._complaints = 0
 
-    def heard(self, line: bytes) -> bytes:
-        """Take one line; return the answer to it, or nothing."""
+    def heard(self, line: bytes, ear: Ear) -> bytes:
+        """Take one line; return the answer to it, or nothing: there is none, or it comes later."""
         self.attempt.heard = monotonic()
         said: Any = None
         try:
@@ -59,20 +66,31 @@ class Channel:
                 said = json.loads(line)
             except (ValueError, RecursionError):  # UnicodeDecodeError is one
                 raise ValueError("not a JSON object") from None
-            self._do(*understood(said))
+            reply = partial(self._reply, ear, said["id"]) if isinstance(said, dict) and "id" in said else None
+            if self._do(*understood(said), reply):
+                return b""
+            refused = ""
         except (ValueError, OSError) as error:
-            self._complain(line, str(error))
-            answer: dict[str, Any] = {"error": str(error)}
-        else:
-            answer = {"ok": True}
-        if not isinstance(said, dict) or "id" not in said:
-            return b""
-        return json.dumps({"id": said["id"], **answer}).encode() + b"\n"
+            refused = str(error)
+            self._complain(line, refused)
+        return _answer(said["id"], refused) if isinstance(said, dict) and "id" in said else b""
 
-    def _do(self, verb: str, what: Any) -> None:
+    def _reply(self, ear: Ear, number: Any, refused: str) -> None:
+        """Have a line answered. From any thread."""
+        self._defer(partial(ear.answer, _answer(number, refused)))
+
+    def _do(self, verb: str, what: Any, reply: Callable[[str], None] | None) -> bool:
+        """Do what was said; return whether the run will ``reply``."""
         if verb == "report":
-            self.events.append(Reported(self.attempt, what))
-        elif verb == "timeout":
+            self.events.append(Reported(self.attempt, what, reply))
+            return True
+        if verb == "reboot":
+            by, within, shared = what
+            self.shared.update(shared or {})
+            shared = dict(self.shared) or None
+            self.events.append(RebootWanted(self.attempt, by, within, shared, reply or _nobody))
+            return True
+        if verb == "timeout":
             self.events.append(Limited(self.attempt, *what))
         elif verb == "attach":
             file, name = what
@@ -81,6 +99,7 @@ class Channel:
             self.value = what
         elif verb == "shared":
             self.shared.update(what)
+        return False
 
     def too_long(self, start: bytes) -> None:
         """Take the beginning of a line that is longer than `LONGEST`."""
@@ -160,13 +179,21 @@ class Ear:
             if self._skips:
                 self._skips = False
             elif line.strip():
-                answers.append(self.channel.heard(bytes(line)))
+                answers.append(self.channel.heard(bytes(line), self))
         if len(rest) > LONGEST:
             if not self._skips:
                 self.channel.too_long(bytes(rest[:_QUOTED]))
             self._skips = True
             self._rest = bytearray()
         return b"".join(answers)
+
+
+def _answer(number: Any, refused: str) -> bytes:
+    return json.dumps({"id": number, **({"error": refused} if refused else {"ok": True})}).encode() + b"\n"
+
+
+def _nobody(_: str) -> None:
+    """Answer a line that did not ask for it."""
 
 
 def listener(path: str) -> socket.socket:

@@ -138,7 +138,9 @@ class _Running:
     __slots__ = ("asked", "attempt", "channel", "ears", "has_forked", "lineage", "pid", "pidfd", "sink", "slack", "slot",
                  "tap", "tapped", "toll")  # fmt: skip
 
-    def __init__(self, attempt: Attempt, slot: int, lineage: str, slack: int) -> None:
+    def __init__(
+        self, attempt: Attempt, slot: int, lineage: str, slack: int, defer: Callable[[Callable[[], None]], None]
+    ) -> None:
         self.attempt = attempt
         self.slot = slot
         self.lineage = lineage
@@ -149,7 +151,7 @@ class _Running:
         self.has_forked = False
         self.ears: list[Ear] = []
         command = attempt.task.callable
-        self.channel = Channel(attempt, command.cwd if isinstance(command, Command) else None)
+        self.channel = Channel(attempt, command.cwd if isinstance(command, Command) else None, defer)
         self.tap = _tap() if attempt.task.tap else None
         self.tapped = 0
         self.toll: tuple[tree.Killed, ...] = ()
@@ -188,7 +190,7 @@ class _Loop:
         self._doors = Doors()
         self._slots = list(range(workers))
         self._queue: deque[Attempt] = deque()
-        self._requests: deque[tuple[Callable[[Attempt], None], Attempt]] = deque()
+        self._requests: deque[Callable[[], None]] = deque()
         self._running: dict[int, _Running] = {}  # by attempt
         self._does: dict[int, Callable[[], None]] = {}  # by descriptor
         self._events: list[Event] = []
@@ -232,16 +234,16 @@ class _Loop:
 
     def put_request(self, attempt: Attempt, force: bool) -> None:
         """Enqueue a request to stop an attempt; one that has ended meanwhile is not there to hear of it."""
-        self._put(partial(self._stop, force=force), attempt)
+        self._put(partial(self._stop, attempt, force=force))
 
     def put_question(self, attempt: Attempt) -> None:
         """Enqueue a request to look at what an attempt is doing."""
-        self._put(self._examine, attempt)
+        self._put(partial(self._examine, attempt))
 
-    def _put(self, what: Callable[[Attempt], None], attempt: Attempt) -> None:
+    def _put(self, what: Callable[[], None]) -> None:
         with self._door:
             if not self._closed:
-                self._requests.append((what, attempt))
+                self._requests.append(what)
                 self._ring()
 
     def close(self) -> Survivors:
@@ -296,8 +298,7 @@ class _Loop:
             if does is not None:  # not closed by one of those before
                 does()
         while self._requests:
-            what, attempt = self._requests.popleft()
-            what(attempt)
+            self._requests.popleft()()
         if self._running and monotonic() >= self._next_look:
             self._look()
         for ear, answer in () if self._events else self._answers:  # a sign of life is nothing to tell the run of
@@ -343,7 +344,7 @@ class _Loop:
     def _spawn(self, attempt: Attempt, command: Command) -> _Running:
         attempt.files = self._files
         lineage = tree.lineage_below(self._outer, self._lineage, attempt.id)
-        running = _Running(attempt, self._slots[-1], lineage, self._slack + attempt.id % _KINDS)
+        running = _Running(attempt, self._slots[-1], lineage, self._slack + attempt.id % _KINDS, self._put)
         with ExitStack() as undo:
             undo.callback(self._files.left, attempt.id)
             ours, theirs = socket.socketpair()

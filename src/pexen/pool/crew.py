@@ -31,7 +31,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pexen.model.event import Broken, Freed, Limited, Reported, Returned
+from pexen.model.event import Broken, Freed, Limited, RebootWanted, Reported, Returned
 from pexen.model.result import Outcome, Output, Status
 from pexen.pool import answer, evidence, wire
 from pexen.pool.ahead import Ahead, Fixed
@@ -370,7 +370,7 @@ class Crew:
         elif kind == wire.SAY:
             verb, what = answer.said(payload)
             if member.outstanding and member.outstanding[0].id == number:
-                self._said(member.outstanding[0], verb, what)
+                self._said(member, member.outstanding[0], verb, what)
         elif kind == wire.HELLO:
             member.come_up()
             self._hiring.note_success()
@@ -381,12 +381,25 @@ class Crew:
         else:
             raise ValueError(f"unknown kind {kind}")
 
-    def _said(self, attempt: Attempt, verb: str, what: Any) -> None:
+    def _said(self, member: Member, attempt: Attempt, verb: str, what: Any) -> None:
         attempt.heard = monotonic()
         if verb == "report":
             self._news.append(Reported(attempt, what))
         elif verb == "timeout":
             self._news.append(Limited(attempt, *what))
+        elif verb == "reboot":
+            by, within, shared = what
+            answer = partial(self._answer_later, member, attempt.id)
+            self._news.append(RebootWanted(attempt, by, within, shared, answer))
+
+    def _answer_later(self, member: Member, number: int, text: str) -> None:
+        """Have an attempt answered. From any thread."""
+        self.note(partial(self._answer, member, wire.frame(wire.ANSWER, number, wire.encoded(text))))
+
+    def _answer(self, member: Member, frame: bytes) -> None:
+        if member in self._members:
+            member.tell(frame)
+            self._flush(member)
 
     def _left(self, member: Member, number: int) -> None:
         """Queue an attempt again that had lost its token without being taken back: somebody else has read it."""

@@ -147,7 +147,7 @@ def _attempt(attempt: Attempt, number: int) -> bytes:
     call = attempt.call
     plain = call is PLAIN and not attempt.shared and not attempt.units
     arguments = b"" if plain else _arguments(attempt)
-    head = wire.RUN.pack(number, attempt.number, call.kind is Kind.COROUTINE, len(path))
+    head = wire.RUN.pack(number, attempt.number, attempt.reboots, call.kind is Kind.COROUTINE, len(path))
     try:
         return wire.frame(wire.RUN_IT, attempt.id, head + path, arguments)
     except ValueError as error:

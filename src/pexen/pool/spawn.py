@@ -307,7 +307,8 @@ class Environment:
 
 def _said(attempt: Attempt, told: Mapping[str, str]) -> list[bytes]:
     """Return the variables that tell the task about its attempt."""
-    said = [_variable("PEXEN_PATH", attempt.task.name), b"PEXEN_ATTEMPT=%d" % attempt.number, b"PEXEN_REBOOTS=0"]
+    said = [_variable("PEXEN_PATH", attempt.task.name), b"PEXEN_ATTEMPT=%d" % attempt.number]
+    said += [b"PEXEN_REBOOTS=%d" % attempt.reboots]
     said += [os.fsencode(f"{key}={value}") for key, value in told.items()]
     for name, units in attempt.units.items():
         said.append(_variable("PEXEN_UNITS_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper(), ",".join(units)))

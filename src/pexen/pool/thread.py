@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from pexen.model.cpus import usable_cpus
 from pexen.model.event import Returned
+from pexen.model.result import Outcome, Status
 from pexen.pool.base import Survivors, execute
 from pexen.pool.evidence import gathered, save, stack_of
 from pexen.pool.files import Files
@@ -70,7 +71,8 @@ class ThreadPool:
         """Enqueue an attempt and wake or start a worker if nobody is about to look at the queue."""
         queue = self._queue
         queue.append(attempt)
-        if len(queue) <= (get_ident() in self._threads):
+        me = get_ident()
+        if len(queue) <= (me in self._threads and me not in self._running):
             return
         if self._idle:
             self._wake()
@@ -78,8 +80,14 @@ class ThreadPool:
             self._start()
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
-        """Set the attempt's cancel token; with ``force`` give its thread up, which cannot be killed, for another one."""
+        """Take the attempt out if it has not started, else set its cancel token; with ``force`` give its thread up.
+
+        A thread cannot be killed; another one takes its place.
+        """
         attempt.cancelled = True
+        if self._mailbox is not None and self._is_taken_out(attempt):
+            self._mailbox.post(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
+            return
         if not force:
             return
         with self._starting:
@@ -89,6 +97,17 @@ class ThreadPool:
                     self._given_up[ident] = attempt
         if self._queue:
             self._start()
+
+    def _is_taken_out(self, attempt: Attempt) -> bool:
+        """Take an attempt out of the queue; tell whether it was there."""
+        while True:
+            try:
+                self._queue.remove(attempt)
+            except ValueError:
+                return False
+            except IndexError:  # a worker has taken one meanwhile
+                continue
+            return True
 
     def examine(self, attempt: Attempt) -> None:
         """Note where the attempt's thread is."""

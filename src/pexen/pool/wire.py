@@ -15,6 +15,7 @@ enclose  to worker path of the cgroup to move to
 forget   to worker the functions sent so far are not wanted any more
 run      to worker `RUN`, the task's path, and pickled (args, kwargs, layers of shared, units) or nothing
 recall   to worker marks the place in the stream up to which attempts without a token were taken back
+answer   to worker what the attempt is answered that has asked for a restart: nothing, or why not
 hello    to runner ready
 result   to runner `END` and parts; without any part the attempt passed and returned None
 say      to runner JSON: a verb and its argument, see `pexen.model.control`
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     Bytes = bytes | bytearray
     Frame = tuple[int, int, Bytes]
 
-SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, SAY, LEFT, DRAINED, ENCLOSE = range(1, 12)
+SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, SAY, LEFT, DRAINED, ENCLOSE, ANSWER = range(1, 13)
 
 LINEAGE = "PEXEN_LINEAGE"
 """As in `pexen.pool.tree`, which workers do not import."""
@@ -49,8 +50,8 @@ LONGEST = 0xFFFFFFFF
 _MASK = 0x70657865
 _LOW = 0xFFFFFFFF
 
-RUN = Struct("<IIBI")
-"""Number of the function, number of the attempt (from 1), 1 for a coroutine, length of the path in bytes."""
+RUN = Struct("<IIIBI")
+"""Number of the function, number of the attempt (from 1), restarts before it, 1 for a coroutine, bytes of the path."""
 END = Struct("<Bdd")
 """Flags; start and duration in seconds of the monotonic clock, which all processes of a machine share."""
 DEPS_OK, LOCKS_BAD, LEAVING, LEAKING, HAS_DIR = 1, 2, 4, 8, 16

@@ -120,7 +120,7 @@ class Held:
         self.worker = worker
         self.id = id
         self._payload = payload
-        self._function, self.number, self._is_coroutine, length = wire.RUN.unpack_from(payload)
+        self._function, self.number, self._reboots, self._is_coroutine, length = wire.RUN.unpack_from(payload)
         self._arguments = wire.RUN.size + length
 
     def execute(self) -> None:
@@ -174,7 +174,9 @@ class Held:
 
             layers = [wire.loads(layer.data) if type(layer) is Opaque else layer for layer in self._layers]
             path = wire.decoded(self._payload[wire.RUN.size : self._arguments])
-            self._context = Context(self, path=path, attempt=self.number, units=self._units, layers=layers)
+            self._context = Context(
+                self, path=path, attempt=self.number, reboots=self._reboots, units=self._units, layers=layers
+            )
         return self._context
 
     @property
@@ -204,6 +206,14 @@ class Held:
     def say_heartbeat(self) -> None:
         """Deliver a sign of life."""
         self._say(b'{"heartbeat": true}')
+
+    def say_reboot(self, by: str, within: float, shared: Mapping[str, Any] | None) -> str:
+        """Deliver the wish for a restart; return when it may happen, or why it may not."""
+        from pexen.pool.reporting import said
+
+        what = {"by": by, "within": within}
+        self._say(said("reboot", what if shared is None else {**what, "shared": shared}))
+        return "the task has ended" if self.over else self.worker.wait_for_answer(self.id)
 
     def keep_file(self, file: str, name: str) -> str:
         """Copy a file to the attempt's folder; return the copy."""
@@ -250,6 +260,9 @@ class Worker:
         self._spare = high + 9
         self._tidy = Tidy(homes, high + 5)
         self._capture: Capture | None = None
+        self._reader = wire.Reader()
+        self._frames: list[wire.Frame] = []
+        """What has come and was not looked at yet."""
         self._recipes: dict[int, tuple[Any, ...]] = {}
         self.functions: dict[int, Callable[..., Any]] = {}
         _signal.signal(_signal.SIGTERM, self._asked_to_stop)
@@ -258,19 +271,44 @@ class Worker:
     def serve(self) -> None:
         """Carry out what comes, until the runner closes its end."""
         does = {
-            wire.RUN_IT: self._run, wire.FUNCTION: self._learn, wire.RECALL: self._drained,
+            wire.ANSWER: self._not_asked, wire.RUN_IT: self._run, wire.FUNCTION: self._learn, wire.RECALL: self._drained,
             wire.SETTINGS: self._settings, wire.FORGET: self._forget, wire.ENCLOSE: self._enclose,
         }  # fmt: skip
-        reader = wire.Reader()
-        sock = self._sock
+        reader, frames, sock = self._reader, self._frames, self._sock
         try:
             while data := os.read(sock, reader.wanted):
-                for kind, id_, payload in reader.feed(data):
+                frames += reader.feed(data)
+                while frames:
+                    kind, id_, payload = frames.pop(0)
                     does[kind](id_, payload)
                 if reader.damaged:
                     os._exit(CUT_OFF)
         except OSError:
             os._exit(CUT_OFF)
+
+    def wait_for_answer(self, id_: int) -> str:
+        """Return what the runner answers to attempt ``id_``, which runs. What else it sends is left for later."""
+        import select
+
+        here = select.poll()
+        here.register(self._sock, select.POLLIN)
+        while True:
+            here.poll()  # a handler may raise here, but not between reading and noting what was read
+            before = _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, 32))
+            try:
+                data = os.read(self._sock, self._reader.wanted)
+                came = self._reader.feed(data)
+                answers = [frame for frame in came if frame[:2] == (wire.ANSWER, id_)]
+                self._frames += [frame for frame in came if frame[:2] != (wire.ANSWER, id_)]
+            finally:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+            if answers:
+                return wire.decoded(answers[0][2])
+            if not data or self._reader.damaged:
+                os._exit(CUT_OFF)
+
+    def _not_asked(self, id_: int, payload: wire.Bytes) -> None:
+        """Pass over an answer for which nobody waits any more."""
 
     def load(self, number: int) -> Callable[..., Any]:
         """Import or unpickle the callable with this number."""

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pexen.errors import InternalError, PoolError
 from pexen.model.attempt import Attempt
 from pexen.model.call import EXECUTE, PLAIN, SHARED, Source, parameter_of
-from pexen.model.event import Broken, Freed, Limited, Reported, Returned
+from pexen.model.event import Broken, Freed, Limited, RebootWanted, Reported, Returned
 from pexen.model.meta import AllOf, Named
-from pexen.model.result import BAD, Details, Ended, Left, Outcome, Result, Status, worst
+from pexen.model.result import BAD, Details, Ended, Left, Outcome, Report, Result, Status, worst
+from pexen.sched.reboot import Agreed, Departure, Overdue, Reboots
 from pexen.sched.tally import Tally
 from pexen.sched.verdict import expected
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pexen.errors import PexenError
     from pexen.model.task import Task
     from pexen.pool.base import Pool
+    from pexen.sched.reboot import Wish
     from pexen.sched.recorder import Recorder
     from pexen.sched.sleep import Sleepers
 
@@ -102,6 +104,7 @@ class World:
 
     ``judge`` takes a result and posts `Judged`; ``waives`` tells whether there are waivers for all tasks. ``later`` posts an
     event after seconds. ``limit`` changes an attempt's time limit. ``recorder`` has the journal, where there is one.
+    ``reboots`` is what may be done about restarts of the machine.
     """
 
     judge: Callable[[Result], None]
@@ -109,6 +112,7 @@ class World:
     later: Callable[[float, Any], None]
     limit: Callable[[Attempt, str, float], None]
     recorder: Recorder | None = None
+    reboots: Reboots = field(default_factory=Reboots)
 
 
 class Decider:
@@ -140,9 +144,16 @@ class Decider:
         self._retry_last = retry_last
         self._sleepers = sleepers
         self._world = world
+        self._departure: Departure | None = None
+        """The way to a restart of the machine, while the run is on it."""
+        self._asked = 0
+        """How many restarts were asked for."""
+        self.wish: Wish | None = None
+        """The restart that the run has ended for."""
         self._epoch = time.time() - time.monotonic()
         self._recorder = recorder = world.recorder
         self._recalled = recorder.recalled if recorder else {}
+        self._taken_up = bool(recorder and recorder.reboots)
         self._finishing: dict[str, Finish] = {}
         """What has ended and is not committed yet, by path: to the planner it still runs."""
         self._unsaid = 0
@@ -219,6 +230,8 @@ class Decider:
         if self.fallen:
             self._record_fallen()
         attempts: list[Any] = self._fill()
+        if self._departure is not None:
+            self._depart(self._departure)
         if not flying:
             self._check_end()
             if self._waiting and self._try_the_next():
@@ -247,7 +260,7 @@ class Decider:
 
     def _fill_lanes(self) -> list[Attempt]:
         attempts: list[Attempt] = []
-        if self.ending:
+        if self.ending or self._departure is not None:
             return attempts
         if self.consumed and len(self.fresh) + self._unsaid >= self._backlog:
             self.stalled = True
@@ -273,7 +286,7 @@ class Decider:
                 attempt = Attempt(task, number, task.call, post)
                 attempt.lane = lane
                 flying[number] = attempt
-                if attempt.call is not PLAIN or self._is_odd or task.meta:
+                if attempt.call is not PLAIN or self._is_odd or task.meta or self._taken_up:
                     self._complete(attempt, task)
                     if attempt.call is EXECUTE:
                         lane.commands += 1
@@ -303,6 +316,15 @@ class Decider:
         """Take in the end of an attempt that is not as simple as most: a retry, or the task's one result."""
         task = attempt.task
         path = task.name
+        if self._departure is not None:
+            if self._departure.keeps(outcome):
+                self._tallies.pop(path, None)
+                return
+            if outcome.status is Status.CANCELLED and not outcome.started and not attempt.struck:
+                self._give_back(attempt)
+                return
+            if attempt.cancelled and not attempt.struck and outcome.status in BAD:
+                outcome.status, outcome.reason = Status.CANCELLED, "stopped for a restart of the machine"
         tally = self._tallies.pop(path, None)
         left = outcome.left or _NOTHING_LEFT
         status, reason, leaked = _verdict(outcome, attempt, left.killed)
@@ -326,6 +348,8 @@ class Decider:
                 self._commands.append(partial(self._recorder.ended, path, ended))
             self._try_again(task, free=outcome.freed)
             return
+        if attempt.call is EXECUTE and self._recorder is not None and path in self._recorder.shared:
+            outcome.shared = {**self._recorder.shared[path], **(outcome.shared or {})}
         about.shared = _layers_of(attempt, outcome)
         about.earlier = self._earlier.pop(path, ())
         self._is_odd = self._is_odd or outcome.shared is not None
@@ -405,6 +429,11 @@ class Decider:
             self._record(event.result)
         elif isinstance(event, Unrecorded):
             self._give_up(event.error)
+        elif isinstance(event, Agreed):
+            if event.departure is self._departure:
+                self._commands += event.departure.agree()
+        elif isinstance(event, Overdue):
+            self._note_overdue(event)
         elif isinstance(event, Broken):
             self.error = PoolError(f"the pool {event.pool} cannot work: {event.reason}")
             self.fallen += self._planner.drain(self.error.headline, cleanups=False)
@@ -424,8 +453,11 @@ class Decider:
                 if tally is None:
                     tally = self._tallies[task.name] = Tally()
                 tally.add(event.report)
-                if self._recorder is not None:
-                    self._commands.append(partial(self._recorder.report, event.attempt, event.report))
+                self._confirm(event)
+            elif event.answer is not None:
+                self._commands.append(partial(event.answer, "the attempt has ended"))
+        elif isinstance(event, RebootWanted):
+            self._want_reboot(event)
         elif isinstance(event, Limited):
             if event.attempt.id in self.flying:
                 self._world.limit(event.attempt, event.what, event.seconds)
@@ -433,11 +465,100 @@ class Decider:
             lane = event.attempt.lane
             lane.in_flight -= 1
             lane.commands -= event.attempt.call is EXECUTE
-            self._planner.requeue(task)
-            if self._recorder is not None:
-                self._commands.append(partial(self._recorder.returned, event.attempt))
-            if self.stopping:
-                self.fallen += self._planner.cancel([task])
+            self._give_back(event.attempt)
+
+    def _give_back(self, attempt: Attempt) -> None:
+        """Take an attempt that has not been started as if it had never been handed out."""
+        self._planner.requeue(attempt.task)
+        if self._recorder is not None:
+            self._commands.append(partial(self._recorder.returned, attempt))
+        if self.stopping:
+            self.fallen += self._planner.cancel([attempt.task])
+
+    def _confirm(self, event: Reported) -> None:
+        """Have a report recorded, and whoever waits for that told."""
+        if self._recorder is not None:
+            self._commands.append(partial(self._recorder.report, event.attempt, event.report, event.answer))
+        elif event.answer is not None:
+            self._commands.append(partial(event.answer, ""))
+
+    # -- restarts of the machine ----------------------------------------------------------------------------------
+
+    def _want_reboot(self, event: RebootWanted) -> None:
+        """Take in that a task wants the machine restarted, or tell it why nothing comes of it."""
+        attempt = event.attempt
+        refused = self._refusal(event)
+        if not refused:
+            self._asked += 1
+            self._departure = self._departure or Departure(self._world.reboots, self._world)
+            self._commands += self._departure.ask(event, self.flying.values())
+            return
+        self._commands.append(partial(event.answer, refused))
+        if attempt.id in self.flying:
+            self._happened(Reported(attempt, Report("reboot", "error", refused)))
+            if attempt.call is EXECUTE:
+                attempt.condemned = refused
+                self._commands.append(partial(attempt.lane.pool.cancel, attempt, force=False))
+
+    def _refusal(self, event: RebootWanted) -> str:
+        """Return why a task cannot have the machine restarted; empty when it can."""
+        recorder, path = self._recorder, event.attempt.task.name
+        if event.attempt.id not in self.flying:
+            return "the attempt has ended"
+        if recorder is None:
+            return "the machine cannot be restarted: this run has no journal, and could not go on after that"
+        if recorder.failure is not None or self.stopping or self._planner.is_draining:
+            return "the machine is not restarted any more: the run is ending"
+        if self._departure is not None and self._departure.is_told:
+            return "the machine is being restarted already"
+        may, times = self._world.reboots, recorder.reboots.get(path, 0)
+        if times >= may.per_task:
+            return f"the machine was restarted {times} times for this task, which is enough (max_reboots)"
+        if recorder.boots + self._asked >= may.per_run:
+            return f"the machine was restarted {recorder.boots} times in this run, which is enough (max_reboots)"
+        return ""
+
+    def _depart(self, departure: Departure) -> None:
+        """Do the next step on the way to a restart, if it can be done."""
+        if not departure.wanted:
+            self._departure = None
+        elif not departure.is_told and (self.stopping or self._planner.is_draining or self._is_given_up):
+            self._commands += departure.refuse("the machine is not restarted: the run is ending")
+            self._departure = None
+        elif self._unsaid or self._unjudged or self._finishing:
+            return
+        elif departure.may_be_told(self.flying):
+            events = departure.told()
+            if events and self._recorder is not None:
+                self._commands.append(partial(self._recorder.reboot, events, departure))
+            else:
+                self._commands.append(partial(self._post, Agreed(departure)))
+        elif departure.may_leave(self.flying):
+            self._leave(departure)
+        if self._departure is None and not self.wish:
+            self._commands.append(partial(self._post, WAKE))  # what was held back may start
+
+    def _note_overdue(self, event: Overdue) -> None:
+        departure = event.departure
+        if departure is not self._departure:
+            return
+        self._commands += departure.overdue(event, self.flying.values())
+        outcome = departure.broken(event)
+        if outcome is not None:
+            self._ended(outcome, outcome.attempt)
+
+    def _leave(self, departure: Departure) -> None:
+        """End the run, so that the machine can be restarted."""
+        self.wish = departure.wish
+        self._departure = None
+        self.fallen += self._planner.drain("the machine is to be restarted", cleanups=False)
+        for event in departure.wanted.values():
+            task = event.attempt.task
+            self.flying.pop(event.attempt.id, None)
+            self._finish(task, Finish(success=False, status="waits for a restart of the machine", free=True))
+            about = Details(reason="the machine is to be restarted for it")
+            self._acknowledge([Result(task, Status.CANCELLED, details=about)])
+        self._record_fallen()
 
     def _record(self, result: Result) -> None:
         """Make a result known: at once, or when the journal has committed it.
@@ -482,6 +603,9 @@ class Decider:
             self.error = error
             self.fallen += self._planner.drain("the journal cannot be written", cleanups=False)
         self._unsaid = 0
+        if self._departure is not None:
+            self._commands += self._departure.refuse("the journal cannot be written")
+            self._departure = None
         waiting, self._finishing = self._finishing, {}
         for path, finish in waiting.items():
             task = self._planner.find(path)
@@ -506,6 +630,8 @@ class Decider:
             attempt.number = len(self._earlier.get(task.name, ())) + 1
         if self._is_odd:
             attempt.shared = self._layers(task)
+        if self._recorder is not None and task.name in self._recorder.reboots:
+            self._enter_again(attempt, self._recorder)
         call = attempt.call
         if call is not PLAIN and call is not EXECUTE:
             attempt.args = tuple([self._value(task, source) for source in call.positional])
@@ -514,6 +640,19 @@ class Decider:
             attempt.units = self._planner.units(task)
         if call is EXECUTE and task.requires:
             attempt.values = self._values(task)
+
+    def _enter_again(self, attempt: Attempt, recorder: Recorder) -> None:
+        """Give an attempt what the one before the restart has left for it."""
+        path = attempt.task.name
+        self._is_odd = True
+        attempt.reboots = recorder.reboots[path]
+        if path in recorder.shared:
+            left = recorder.shared[path]
+            attempt.shared = (*attempt.shared, left) if attempt.call is EXECUTE else (left,)
+        if path in recorder.reported:
+            self._tallies[path] = tally = Tally()
+            for report in recorder.reported.pop(path):
+                tally.add(report)
 
     def _values(self, task: Task) -> dict[str, Any]:
         """Return what an executable is given, by the names that parameters would have."""
@@ -552,7 +691,7 @@ class Decider:
     def _check_end(self) -> None:
         """Notice that the run is over, or that it can never be (which is a bug, and must not be a hang)."""
         planner = self._planner
-        if self._unjudged or self._unsaid:
+        if self._unjudged or self._unsaid or self._departure is not None:
             return
         if planner.is_over():
             if planner.fallen:  # lazy tasks that nobody wanted
@@ -576,12 +715,14 @@ class Decider:
 
 
 _NOTHING_LEFT = Left()
-_OF_THE_RUN = (Committed, Again, Judged, Unrecorded, Broken)
+_OF_THE_RUN = (Committed, Again, Judged, Unrecorded, Broken, Agreed, Overdue)
 
 
 def _verdict(outcome: Outcome, attempt: Attempt, killed: str) -> tuple[Status, str, str]:
     """Return status, reason and what has leaked; an attempt that had ended before it was struck was in time."""
     status, reason = outcome.status, outcome.reason
+    if attempt.condemned and status is Status.CANCELLED:
+        status, reason = Status.ERROR, attempt.condemned
     if attempt.struck and not (status is PASSED and not attempt.cancelled):
         status, reason = Status.TIMEOUT, reason if "still runs" in reason else attempt.struck
         if attempt.watch is not None and attempt.watch.is_forced and "still runs" not in reason:

@@ -17,9 +17,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pexen.errors import StateError
 from pexen.model.call import parameter_of
 from pexen.model.result import Details, Outcome, Result, Status
 from pexen.sched.decide import Committed, Unrecorded
+from pexen.sched.reboot import Agreed
 from pexen.state import plan, records
 from pexen.state.fingerprint import fingerprint
 from pexen.state.journal import Journal
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
     from pexen.core.planner import Planner
     from pexen.errors import PexenError
     from pexen.model.attempt import Attempt
+    from pexen.model.event import RebootWanted
     from pexen.model.result import Ended, Report
     from pexen.model.task import Task
+    from pexen.sched.reboot import Departure, Reboots
+    from pexen.state.reader import Story
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +57,22 @@ class Recorder:
     """The journal of a run in ``folder``. Raises `StateError` when it cannot be had, as `Journal` does.
 
     ``recalled`` are the results of runs before, by path, ``earlier`` the attempts of unfinished tasks, ``last_id`` the highest
-    attempt id. ``post`` takes events; it is set before anything is recorded.
+    attempt id. ``reboots`` is how often the machine was restarted for a task, ``shared`` its dict as it left it then, and
+    ``reported`` what it had reported. ``may`` are the limits for that. ``post`` takes events; it is set before anything is
+    recorded.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], durability: str, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], durability: str, about: Mapping[str, Any], may: Reboots
+    ) -> None:  # fmt: skip
         self.post: Callable[[Any], None] = lambda _: None
         self.recalled: dict[str, Result] = {}
         self.earlier: dict[str, tuple[Ended, ...]] = {}
+        self.reboots: dict[str, int] = {}
+        self.shared: dict[str, Mapping[str, Any]] = {}
+        self.reported: dict[str, tuple[Report, ...]] = {}
         self.changes: Changes | None = None
+        self._may = may
         self._lock = threading.Lock()
         self._pending: dict[int, Callable[[list[Result]], None]] = {}
         self._held: dict[int, Attempt] = {}
@@ -74,6 +87,7 @@ class Recorder:
             self._before = read(self.folder) if self._journal.last else None
             self.last_id = self._before.last_id if self._before else 0
             self.notices = list(self._before.notices) if self._before else []
+            self._left = {one.path for one in self._before.unfinished} if self._before else set()
             self._begin(durability, dict(about))
         except BaseException:
             self._journal.close()
@@ -100,6 +114,9 @@ class Recorder:
         lineage = os.environ.get("PEXEN_LINEAGE", "")
         if lineage:
             record["lineage"] = lineage
+        if self._before is not None:
+            self._before.note_boot(record)
+            self._check_boots()
         self._journal.append(record)
 
     # -- the plan, and what is known of it ----------------------------------------------------------------------------
@@ -123,7 +140,7 @@ class Recorder:
             elif story.is_finished:
                 self._recall(task)
             elif not story.status:
-                self._take_up(task)
+                self._take_up(task, planner)
         if self._before is not None:
             again.update(self._run_again(listed, planner))
             for path, why in again.items():
@@ -135,7 +152,7 @@ class Recorder:
         if result is not None:
             self.recalled[task.name] = replayed(result)
 
-    def _take_up(self, task: Task) -> None:
+    def _take_up(self, task: Task, planner: Planner) -> None:
         """Take over the attempts of a task without a result, and decide on one whose fate is not known."""
         assert self._before is not None  # noqa: S101 - for mypy
         story = self._before.stories[task.name]
@@ -143,11 +160,31 @@ class Recorder:
         charged = tuple(one for one in ends if one.status is not Status.CANCELLED)
         if charged:
             self.earlier[task.name] = charged
-        if task.once and any(one.path == task.name for one in self._before.unfinished):
+        if story.reboots:
+            self._take_up_rebooted(task.name, story)
+        if story.crashes >= self._may.crashes:
+            why = f"the machine has gone down {story.crashes} times while it alone was running"
+            self._decide(Result(task, Status.CRASHED, details=Details(reason=why)))
+        elif task.once and story.path in self._left:
             why = "it was started, and what became of it is not known; once=True: it is not run again"
-            result = Result(task, Status.LOST, details=Details(reason=why))
-            self._journal.append(records.result(result, self.folder)[0])
-            self.recalled[task.name] = replayed(result)
+            self._decide(Result(task, Status.LOST, details=Details(reason=why)))
+        elif story.is_suspect:
+            planner.isolate(task)
+
+    def _take_up_rebooted(self, path: str, story: Story) -> None:
+        """Take over what a task has left for the time after a restart."""
+        wish = story.rebooted
+        self.reboots[path] = story.reboots
+        if "shared" in wish:
+            self.shared[path] = wish["shared"]
+        reports = [one for one in story.reports if one["attempt"] == wish["attempt"]]
+        if reports:
+            self.reported[path] = tuple(map(records.report_from, reports))
+
+    def _decide(self, result: Result) -> None:
+        """Record a result that nothing has to run for."""
+        self._journal.append(records.result(result, self.folder)[0])
+        self.recalled[result.path] = replayed(result)
 
     def _run_again(self, tasks: list[Task], planner: Planner) -> dict[str, str]:
         """Take those out of what was recalled that have to run again; return them, with the reason."""
@@ -190,6 +227,31 @@ class Recorder:
             again=tuple((path, why) for path, why in again.items() if why != "it has changed"),
         )
 
+    # -- restarts of the machine --------------------------------------------------------------------------------------
+
+    @property
+    def boots(self) -> int:
+        """How often the machine was restarted in this run, before now."""
+        return self._before.restarts if self._before else 0
+
+    def _check_boots(self) -> None:
+        """Raise `StateError` when this run restarts its machine for ever."""
+        if self.boots > self._may.per_run:
+            raise StateError(
+                f"the machine was restarted {self.boots} times in this run, which is enough",
+                facts=[("run", self.folder)],
+                hint="max_reboots allows more",
+            )
+
+    def reboot(self, wishes: Iterable[RebootWanted], departure: Departure) -> None:
+        """Record that tasks want the machine restarted; `Agreed` is posted when that is safe."""
+        seq, boot = 0, Holder.here().boot
+        for wish in wishes:
+            record = records.reboot(wish.attempt, by=wish.by, at=time.time(), boot=boot, shared=wish.shared)
+            seq = self._journal.append(record)
+        self._when_safe(seq, lambda _: self.post(Agreed(departure)))
+        self._journal.push()
+
     # -- what happens -------------------------------------------------------------------------------------------------
 
     def started(self, attempt: Attempt, submit: Callable[[], None]) -> None:
@@ -221,9 +283,16 @@ class Recorder:
         """Record that an attempt came back unstarted."""
         self._journal.append(records.returned(attempt))
 
-    def report(self, attempt: Attempt, what: Report) -> None:
-        """Record a report."""
-        self._journal.append(records.report(attempt, what))
+    def report(self, attempt: Attempt, what: Report, answer: Callable[[str], None] | None = None) -> None:
+        """Record a report; call ``answer`` when it is safe, with nothing, or why it never will be."""
+        seq = self._journal.append(records.report(attempt, what))
+        if answer is None:
+            return
+        if not seq:
+            answer("the journal cannot be written")
+            return
+        self._when_safe(seq, lambda _: answer(""))
+        self._journal.push()
 
     def ended(self, path: str, attempt: Ended) -> None:
         """Record the end of an attempt that is not the task's result."""
@@ -299,10 +368,11 @@ def replayed(result: Result) -> Result:
 
 
 def end_leftovers(dead: Mapping[str, Any]) -> None:
-    """End the processes that a run which was killed has left. They carry its name, which no other run has."""
+    """End the processes that a run which was killed has left, and remove its temporary folders: they carry its name."""
     lineage = dead.get("lineage")
     if not lineage or dead.get("boot") != Holder.here().boot or lineage == os.environ.get("PEXEN_LINEAGE"):
         return
-    from pexen.pool import tree
+    from pexen.pool import files, tree
 
     tree.reap(tree.end(tree.Family(lineage=lineage).members).killed)
+    files.remove_left(str(lineage))

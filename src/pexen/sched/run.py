@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pexen.model.task import Task
     from pexen.model.waiver import Waiver
     from pexen.pool.base import Pool
+    from pexen.sched.reboot import Reboots, Wish
     from pexen.sched.recorder import Recorder
 
 _NOTICES = 1000
@@ -80,6 +81,7 @@ class Run:
         reaper: int | None,
         subreap: bool,
         recorder: Recorder | None,
+        reboots: Reboots,
         at_end: Callable[[Run], None],
         **options: Any,
     ) -> None:
@@ -95,7 +97,7 @@ class Run:
         self._waivers = waivers
         self._reaper = reaper
         self._subreap = subreap and not subreaper.is_subreaper()
-        world = World(self._judge, bool(waivers), self._post_later, self._change_limit, recorder)
+        world = World(self._judge, bool(waivers), self._post_later, self._change_limit, recorder, reboots)
         self._recorder = recorder
         self._decider = Decider(
             planner, pools, results, backlog=backlog, sleepers=self._sleepers, world=world, **options
@@ -200,6 +202,11 @@ class Run:
             self._decider.fallen += self._planner.drain(reason)
         self._mailbox.post(WAKE)
 
+    @property
+    def wish(self) -> Wish | None:
+        """The restart of the machine that the run has ended for, if it has."""
+        return self._decider.wish
+
     # -- for Sched ------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -293,6 +300,8 @@ class Run:
         decider = self._decider
         if decider.error is not None:
             how, why = "error", str(decider.error)
+        elif decider.wish is not None:
+            how, why = "reboot", ", ".join(decider.wish.paths)
         else:
             how, why = "stopped" if decider.stopping or self._planner.is_draining else "done", ""
         counts: dict[str, int] = {}
@@ -370,6 +379,8 @@ class Run:
         if self._watchdog.watches_all or (meta and ("timeout" in meta or "idle_timeout" in meta)):
             self._watchdog.watch(attempt)
         attempt.lane.pool.submit(attempt)
+        if attempt.cancelled:  # by somebody who did not find it in the pool yet
+            attempt.lane.pool.cancel(attempt, force=False)
 
     def _submit_late(self, attempt: Attempt) -> None:
         """Hand on an attempt around which everything has begun; it may have been cancelled, or its pool closed, meanwhile."""

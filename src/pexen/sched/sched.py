@@ -20,6 +20,7 @@ from pexen.model.result import Results
 from pexen.model.task import Task, as_task
 from pexen.sched.around import check as check_around
 from pexen.sched.decide import DEFAULT
+from pexen.sched.reboot import Reboots
 from pexen.sched.run import Run, Running
 from pexen.sched.verdict import checked
 
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from pexen.model.result import Result
     from pexen.model.waiver import Waiver
     from pexen.pool.base import Pool
+    from pexen.sched.reboot import Wish
     from pexen.sched.recorder import Changes, Recorder
+
+NO_REBOOTS = Reboots()
+"""Whoever asks for a restart of the machine ends the run, and somebody else has to do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,8 @@ class Sched:
 
     With ``journal``, a folder, everything is recorded there as safely as ``durability`` promises (``"full"``: a power cut;
     ``"process"``: kill -9). What a run before has recorded there as finished is not run again: its results come first, marked
-    ``replayed``; see `changes`. ``about`` are more fields of the journal's first record.
+    ``replayed``; see `changes`. ``about`` are more fields of the journal's first record. ``reboots`` say
+    what happens when a task wants the machine restarted, see `wish`.
 
     Methods may be called from any thread. Raises `DefinitionError` when the tasks are wrong.
     """
@@ -88,6 +94,7 @@ class Sched:
         journal: str | os.PathLike[str] | None = None,
         durability: Literal["full", "process"] = "full",
         about: Mapping[str, Any] | None = None,
+        reboots: Reboots = NO_REBOOTS,
     ) -> None:
         self._timeout = None if timeout is None else duration("timeout", timeout)
         self._deadline = None if deadline is None else duration("deadline", deadline)
@@ -95,6 +102,9 @@ class Sched:
         self._retry_last = retry_last
         self._reaper = reaper
         self._subreap = subreap
+        self._reboots = reboots
+        self.wish: Wish | None = None
+        """The restart of the machine that the last run has ended for: whoever drives it sees to that."""
         self._recording = None if journal is None else (os.path.abspath(journal), durability, dict(about or {}))
         self._recorder: Recorder | None = None
         self._gate = gate
@@ -240,6 +250,7 @@ class Sched:
                 reaper=self._reaper,
                 subreap=self._subreap,
                 recorder=recorder,
+                reboots=self._reboots,
                 at_end=self._end,
             )
         run.begin()
@@ -253,7 +264,7 @@ class Sched:
 
         with suppress(OSError):  # the journal says it better if that cannot be
             os.makedirs(self._recording[0], 0o700, exist_ok=True)
-        recorder = Recorder(*self._recording)
+        recorder = Recorder(*self._recording, self._reboots)
         end_leftovers(recorder.dead)
         left = [task for task in self._planner.tasks() if not self._planner.is_final(task)]
         recorder.plan(left, self._planner, on_the_fly=False)
@@ -269,6 +280,7 @@ class Sched:
         with self._lock:
             if self._run is run:
                 self._run = None
+                self.wish = run.wish
 
 
 def run(tasks: Iterable[Any], *, workers: int | None = None, **options: Any) -> Results:

@@ -201,11 +201,25 @@ def _started(pid: int) -> int:
     return 0 if not words or words[0].decode() in _NOBODY else int(words[19])
 
 
-@cache
 def _boot() -> str:
+    """Return what no other boot is called: the kernel's id, and when process 1 was started.
+
+    A soft reboot and a container keep the kernel's id. ``PEXEN_BOOT_ID_FILE`` names a file to read instead of the
+    kernel's: to try out what happens over a restart without one.
+    """
+    file = os.environ.get("PEXEN_BOOT_ID_FILE", "")
+    return _boot_in(file) if file else _this_boot()
+
+
+@cache
+def _this_boot() -> str:
+    return _boot_in("/proc/sys/kernel/random/boot_id")
+
+
+def _boot_in(path: str) -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        with open(path, encoding="ascii", errors="replace") as file:
+            return f"{file.read().strip()}.{_started(1)}"
     except OSError:
         return ""
 

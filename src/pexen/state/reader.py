@@ -53,17 +53,17 @@ class Start(NamedTuple):
 class Session:
     """One process that wrote the journal: the run itself, or a resume of it.
 
-    ``run`` is its first record, ``end`` its last one or None, ``reboot`` its request for a restart, ``stopped`` why it was
+    ``run`` is its first record, ``end`` its last one or None, ``reboots`` its requests for a restart, ``stopped`` why it was
     told to stop. ``left`` are the attempts that were in flight when it ended, or that are so now.
     """
 
-    __slots__ = ("end", "left", "reboot", "run", "stopped")
+    __slots__ = ("end", "left", "reboots", "run", "stopped")
 
     def __init__(self, run: Mapping[str, Any]) -> None:
         self.run = run
         self.left: dict[str, Start] = {}
         self.end: Mapping[str, Any] | None = None
-        self.reboot: Mapping[str, Any] | None = None
+        self.reboots: dict[str, Mapping[str, Any]] = {}
         self.stopped = ""
 
 
@@ -72,19 +72,22 @@ class Story:
 
     ``status`` is that of its result, empty without one; ``again`` why it is to run again although it has one; ``seq`` the
     number of the result's record; ``attempts`` how often it was started and not returned; ``by`` who added it on the fly.
-    What is ``raw`` are records as they were read.
+    ``reboots`` is how often the machine was restarted for it, ``rebooted`` the last request for that, ``crashes`` how often
+    it was alone when the machine went down unannounced; ``is_suspect`` tells that it ran then, alone or not. What is ``raw``
+    are records as they were read.
     """
 
     __slots__ = (
-        "again", "anew", "attempts", "by", "fingerprint", "is_added", "path", "raw_ends", "raw_plan", "raw_reports",
-        "raw_result", "reboots", "seq", "status",
+        "again", "anew", "attempts", "by", "crashes", "fingerprint", "is_added", "is_suspect", "path", "raw_ends",
+        "raw_plan", "raw_reports", "raw_result", "rebooted", "reboots", "seq", "status",
     )  # fmt: skip
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.fingerprint = self.status = self.again = self.by = ""
-        self.attempts = self.reboots = self.seq = 0
-        self.is_added = False
+        self.attempts = self.crashes = self.reboots = self.seq = 0
+        self.is_added = self.is_suspect = False
+        self.rebooted: Mapping[str, Any] = _NOTHING
         self.anew: Story | None = None
         """What is recorded since it is to run again, as long as its first result stands."""
         self.raw_plan = self.raw_result = b""
@@ -130,6 +133,8 @@ class Record:
         self.stories: dict[str, Story] = {}
         self.sessions: list[Session] = []
         self.last_id = 0
+        self.restarts = 0
+        """How often the machine was restarted between two sessions, announced or not."""
         self.duplicates = 0
         """Results that came after the first one and do not count."""
         self._damaged_ok = damaged_ok
@@ -269,7 +274,28 @@ class Record:
                 ],
                 hint="read it with that version, or a later one",
             )
+        self.note_boot(record)
         self.sessions.append(Session(record))
+
+    def note_boot(self, record: Mapping[str, Any]) -> None:
+        """Take in the ``run`` record of the session that goes on, as `catch_up` would."""
+        if self.sessions:
+            self._note_restart(self.sessions[-1], record)
+
+    def _note_restart(self, before: Session, record: Mapping[str, Any]) -> None:
+        """See whether the machine has been restarted since the session before, as somebody wanted or by itself."""
+        boots = before.run.get("boot"), record.get("boot")
+        if boots[0] == boots[1] or not all(boots):
+            return
+        self.restarts += 1
+        for path, wish in before.reboots.items():
+            story = self._story(path)
+            story.reboots += 1
+            story.rebooted = wish
+        if before.end is None and not before.reboots:
+            for path in before.left:
+                self._story(path).is_suspect = True
+                self._story(path).crashes += len(before.left) == 1
 
     def _take_task(self, record: Mapping[str, Any], body: bytes) -> None:
         story = self._story(record["path"])
@@ -308,6 +334,7 @@ class Record:
     def _take_result(self, record: Mapping[str, Any], body: bytes) -> None:
         story = self._story(record["path"])
         self._session().left.pop(story.path, None)
+        self._session().reboots.pop(story.path, None)
         if story.is_finished:
             self.duplicates += 1
             return
@@ -317,9 +344,8 @@ class Record:
 
     def _take_reboot(self, record: Mapping[str, Any], _body: bytes) -> None:
         session = self._session()
-        session.reboot = record
+        session.reboots[record["path"]] = record
         session.left.pop(record["path"], None)
-        self._story(record["path"]).reboots += 1
 
     def _take_stopped(self, record: Mapping[str, Any], _body: bytes) -> None:
         self._session().stopped = record["why"]
