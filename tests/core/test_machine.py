@@ -28,7 +28,7 @@ from tests.core.snapshot import snapshot
 LIMIT = 2
 POOLS = ("default", "other")
 RETRY = ("requeue", "again", "requeue", "again", "free")
-SELDOM = ("free", "provide", "free", "provide", "cancel", "drain", "hold", "release", "over", "wrong")
+SELDOM = ("free", "provide", "free", "provide", "recall", "cancel", "drain", "hold", "release", "over", "wrong")
 ENDS = st.tuples(st.sampled_from([True, True, True, False]), st.sampled_from(["at once", "at once", "then", "later"]))
 STATES = {
     "running": State.RUNNING, "up": State.UP, "done": State.DONE, "failed": State.FAILED,
@@ -44,6 +44,7 @@ class PlannerMachine(RuleBasedStateMachine):
         self.planner = Planner(resources=strategies.RESOURCES, pools=POOLS)
         self.model = Oracle(strategies.RESOURCES, POOLS)
         self.left: list[str] = []
+        self.started: set[str] = set()
 
     # -- helpers --------------------------------------------------------------------------------------------------
 
@@ -145,6 +146,7 @@ class PlannerMachine(RuleBasedStateMachine):
             if one.state == "waiting" and not (started is barrier and held_back):
                 model.refuse(one)
         model.start(started)
+        self.started.add(started.path)
         self.is_fair(barrier)
         return started
 
@@ -253,6 +255,20 @@ class PlannerMachine(RuleBasedStateMachine):
             return
         self.planner.provide(one.task)
         one.state = "up"
+
+    def recall(self, data) -> None:
+        """What has not been handed out leaves as it has ended before; those among it that require one another stay so."""
+        waiting = [one for one in self.model.all if one.state == "waiting" and one.path not in self.started]
+        if not waiting:
+            return
+        chosen = data.draw(st.lists(st.sampled_from(waiting), min_size=1, max_size=3, unique=True))
+        ended = [(one, data.draw(st.booleans())) for one in chosen]
+        fallen = self.planner.recall([(one.task, success, "failed") for one, success in ended])
+        for one, success in ended:
+            self.left.append(one.path)
+            self.model.drop(one, "done" if success else "failed")
+        self.model.doomed()
+        self.take_in(fallen)
 
     def cancel(self, data) -> None:
         """What has not started is taken out."""

@@ -731,3 +731,62 @@ def test_nothing_needs_a_name():
     more = Task(nothing)
     hand.add(more)
     assert more.path == "nothing#4"
+
+
+# -- what has ended before this run -------------------------------------------------------------------------------------
+
+
+def test_what_has_ended_before_leaves_at_once_and_lets_others_start():
+    hand = Hand(
+        make("held", claims="lock", priority=-1),
+        make("done", claims="lock"),
+        make("next", requires="/done"),
+        make("after", after="/done"),
+    )
+    assert hand.start() == "held"
+    assert hand.note(hand.planner.recall([(hand.task("done"), True, "passed")])) == []
+    assert hand.state("done") == "done"
+    assert hand.starts() == ["next", "after"]
+    for path in ("held", "next", "after"):
+        hand.finish(path)
+    assert hand.is_over()
+
+
+def test_those_that_have_ended_stay_what_they_were_and_others_fall():
+    hand = Hand(
+        make("bad"), make("kept", requires="/bad"), make("falls", requires="/bad"), make("more", requires="/kept")
+    )
+    ended = [(hand.task("bad"), False, "failed"), (hand.task("kept"), True, "passed")]
+    assert hand.note(hand.planner.recall(ended)) == ["falls"]
+    assert hand.fallen == {"falls": "bad failed"}
+    assert hand.starts() == ["more"]
+
+
+def test_a_lazy_one_and_one_of_several_that_have_ended():
+    hand = Hand(
+        make("a", provides="x", lazy=True), make("b", provides="x", lazy=True), make("user", requires=[any_of("x")])
+    )
+    assert hand.starts() == ["a"]
+    hand.note(hand.planner.recall([(hand.task("b"), True, "passed")]))
+    assert hand.starts() == ["user"]
+    hand.finish("a")
+    hand.finish("user")
+    assert hand.is_over()
+
+
+def test_who_was_handed_out_or_has_left_is_not_recalled():
+    hand = Hand(make("a"), make("b", requires="/a"))
+    hand.start()
+    hand.fail("a")
+    assert hand.note(hand.planner.recall([(hand.task("a"), True, "passed"), (hand.task("b"), True, "passed")])) == []
+    assert (hand.state("a"), hand.state("b"), hand.is_over()) == ("failed", "skipped", True)
+
+
+def test_one_that_is_isolated_runs_alone():
+    hand = Hand(make("a"), make("suspect", claims="lock", priority=-1), make("b"))
+    hand.planner.isolate(hand.task("suspect"))
+    assert hand.starts() == ["suspect"]
+    hand.finish("suspect")
+    assert hand.starts() == ["a", "b"]
+    with pytest.raises(InternalError, match="isolate"):
+        hand.planner.isolate(hand.task("a"))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "system"
 PEXEN = [sys.executable, "-m", "pexen"]
 KILLS = 10
 LIMIT = 120.0
+OURS = ("pexen-output-", "pexen-collect-")
 
 
 def verdicts(tree: Path) -> dict[str, str]:
@@ -37,7 +39,7 @@ def runner_of(guardian: int) -> int:
     return guardian
 
 
-@pytest.mark.leaks("files")  # what a killed process has in temporary folders stays there
+@pytest.mark.leaks("files")  # what the examples themselves have in temporary folders when they are killed
 def test_killed_ten_times_and_resumed_each_time(tmp_path):
     quiet, killed = copied(tmp_path / "quiet"), copied(tmp_path / "killed")
     done = subprocess.run(
@@ -63,5 +65,6 @@ def test_killed_ten_times_and_resumed_each_time(tmp_path):
     assert done.returncode == 0, (seed, done.stdout + done.stderr)
     assert "Traceback" not in done.stderr
     assert verdicts(killed) == verdicts(quiet), seed
+    assert [name for name in os.listdir(tempfile.gettempdir()) if name.startswith(OURS)] == []
     assert kills > 2, "it was not even running"
     assert words == ["resume"], "it was never killed while tasks were running"

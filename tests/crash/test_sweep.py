@@ -1,7 +1,8 @@
 """A run is killed with -9 at every step it takes, so is its resume, and the resume of that: nothing told is lost or repeated.
 
 Steps are writes, syncs, cuts and renames of the journal, and the moments before and after a task is handed to its pool.
-`make test-crash` combines all of them (``PEXEN_CRASH=all``); by default each is combined with two others.
+`make test-crash` (``PEXEN_CRASH=all``) combines each with some forty pairs of others, shifted from one to the next, so that
+every step is every one of the three; by default each is combined with two pairs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.state.hand import Deadly
 ALL = os.environ.get("PEXEN_CRASH") == "all"
 PATHS = {"setup", "locked/0", "locked/1", "locked/2", "flaky", "bad", "needs_bad", "grow", "grown/0", "grown/1", "last"}
 STATUSES = {"bad": "failed", "needs_bad": "skipped"}
+pytestmark = pytest.mark.timeout(0 if ALL else 120)  # all of them take half an hour
 
 
 def graph(notes: str) -> list[pexen.Task]:
@@ -151,10 +153,14 @@ def test_killed_at_every_step_and_while_resuming_and_while_resuming_that(tmp_pat
     draw = random.Random(seed)
     kills = 0
     for first in range(most):
-        others = [(n, m) for n in range(0, most, 3) for m in range(0, most, 5)] if ALL else [_two(draw, most)]
-        for second, third in others:
-            kills += check(tmp_path / f"{first}-{second}-{third}", [first, second, third], durability)
+        others = _many(first, most) if ALL else [_two(draw, most), _two(draw, most)]
+        for number, (second, third) in enumerate(others):
+            kills += check(tmp_path / f"{first}-{number}", [first, second, third], durability)
     assert kills >= 100, f"seed {seed}"
+
+
+def _many(first: int, most: int) -> list[tuple[int, int]]:
+    return [(n, m) for n in range(first % 7, most, 7) for m in range(first % 11, most, 11)]
 
 
 def _two(draw: random.Random, most: int) -> tuple[int, int]:

@@ -204,7 +204,7 @@ def test_values_before_variable_arguments_stay_in_front_of_them():
         return (x, args)
 
     assert call(Task(mixed, "t", requires="x"), "X") == ("X", ())
-    assert call(Task(mixed, "t", args=[1, 2], requires="x"), "X") == (1, (2,))
+    assert call(Task(mixed, "t", args=[1, 2], requires="x"), "X") == ("X", (1, 2)), "args fill the rest"
 
 
 def test_a_wrapper_that_hides_its_signature_is_taken_at_its_word():

@@ -10,9 +10,9 @@ import pytest
 import pexen
 from pexen import ProcessPool, Sched, Status, Task, ThreadPool
 from pexen.model.attempt import Attempt
-from pexen.sched.decide import Lane
 from pexen.sched.timers import Timers
 from pexen.sched.watchdog import GIVE_UP, LOOK, STALL, Watchdog
+from pexen.sched.world import Lane
 from pexen.testing import VirtualClock
 
 

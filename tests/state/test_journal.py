@@ -121,6 +121,69 @@ def test_records_are_written_in_groups(tmp_path: Path) -> None:
         assert told.steps.taken == ["write", "fdatasync", f"committed {journal.ENOUGH}"]
 
 
+@DURABILITIES
+def test_what_was_put_aside_is_collected_before_the_thread_writes(tmp_path: Path, durability) -> None:
+    told, aside = Told(), []
+
+    def collect() -> None:
+        assert aside
+        writing.append({"kind": "note", "n": aside.pop()})
+
+    rest = {"durability": durability, "gather": 0.001, "aside": lambda: len(aside), "collect": collect}
+    with opened(tmp_path, told, **rest) as writing:
+        for number in range(20):
+            told.event.clear()
+            aside.append(number)
+            if len(aside) >= writing.wanted:
+                writing.wake()
+            told.wait_for()
+        assert writing.flush()
+    assert numbers(tmp_path) == list(range(20))
+    assert told.threads == {writing._thread}
+
+
+def test_with_process_the_thread_leaves_writing_to_who_does_it(tmp_path: Path) -> None:
+    told, turns, done = Told(), [], threading.Event()
+
+    class Bell:
+        """Three times somebody writes while the thread waits; then nobody does."""
+
+        def __init__(self, bell) -> None:
+            self.release, self.lock = bell.release, bell
+
+        def acquire(self, timeout=None):
+            if timeout is None:
+                return self.lock.acquire()
+            turns.append(writing.committed)
+            if len(turns) <= 4:
+                writing.append({"kind": "x"})
+            if len(turns) <= 3:
+                writing.push()
+            if len(turns) == 5:
+                done.set()
+            return False
+
+    with opened(tmp_path, told, durability="process", aside=lambda: len(turns) < 5) as writing:
+        bell = writing._bell
+        writing._bell = Bell(bell)
+        writing.wake()
+        assert done.wait(LONG)
+        assert turns == [0, 1, 2, 3, 4]
+        assert writing.flush()
+
+
+def test_what_cannot_be_collected_fails_the_journal(tmp_path: Path) -> None:
+    told = Told()
+
+    def collect() -> None:
+        raise KeyError("x")
+
+    with opened(tmp_path, told, aside=lambda: 1, collect=collect, gather=0.001) as writing:
+        told.wait_for()
+        assert isinstance(writing.failure, InternalError)
+        assert not writing.append({"kind": "x"})
+
+
 def test_fewer_records_wait_for_a_while_and_no_longer(tmp_path: Path) -> None:
     told = Told(Watched())
     with opened(tmp_path, told, gather=0.001) as writing:
@@ -427,7 +490,7 @@ def test_what_is_beside_a_record_is_on_the_disk_before_its_line(tmp_path: Path) 
         writing.append({"kind": "x"})
         writing.append({"kind": "y"}, b"large")
         writing.flush()
-        assert told.steps.taken == ["write", "fsync", "replace", "fsync", "write", "fdatasync", "committed 2"]
+        assert told.steps.taken == ["fsync", "write", "fsync", "replace", "fsync", "write", "fdatasync", "committed 2"]
     assert (tmp_path / "values" / "2.json").read_bytes() == b"large"
     assert os.listdir(tmp_path / "values") == ["2.json"]
 

@@ -44,7 +44,7 @@ if not os.fork():
 FORKS_IN_C = """
 import ctypes
 libc = ctypes.PyDLL(None)  # keeps the GIL, which the child could not take: who has it may be no more
-while journal._wanted != 1:
+while journal.wanted != 1:
     os.sched_yield()  # until the journal's thread sleeps and wants it neither
 if not libc.fork():
     libc.read(0, ctypes.create_string_buffer(1), 1)

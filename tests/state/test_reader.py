@@ -105,6 +105,86 @@ def test_what_was_running_when_the_writer_died(tmp_path: Path) -> None:
     assert {path: story.attempts for path, story in record.stories.items()} == {"a": 1, "b": 0, "c": 1, "d": 1}
 
 
+# -- many in one record -----------------------------------------------------------------------------------------------
+
+
+def passed(*paths: str, elided: int = 0, value=None) -> dict:
+    return records.passed([Result(Task(print, path), Status.PASSED, value, 2.0, 1.0) for path in paths], elided)
+
+
+def tasks(*paths: str) -> list[dict]:
+    return list(plan.together(task(paths[0]), list(paths), 100))
+
+
+def test_records_of_many_tasks_say_what_one_of_each_would(tmp_path: Path) -> None:
+    attempts = [attempt("b", 1, 1), attempt("a", 1, 2), attempt("c", 1, 3)]
+    together, single = [run(), *tasks("a", "b", "c")], [run(), task("a"), task("b"), task("c")]
+    together += [records.starts(attempts, 0.0), passed("b", "a", value=5), passed("c")]
+    single += [records.starts([one], 0.0) for one in attempts] + [
+        passed("b", value=5),
+        passed("a", value=5),
+        passed("c"),
+    ]
+    assert [one["kind"] for one in together] == ["run", "task", "starts", "results", "result"]
+    assert {one["kind"] for one in single} == {"run", "task", "started", "result"}
+    told = []
+    for history in (together, single):
+        written(tmp_path, *history)
+        record = read(tmp_path)
+        assert (record.last_id, record.unfinished, record.counts) == (3, [], {"passed": 3})
+        found = [(one.path, one.status, one.value, one.start, one.duration, one.attempts) for one in record.results()]
+        stories = [(s.path, s.fingerprint, s.attempts, s.plan, s.result) for s in record.stories.values()]
+        told.append((found, stories))
+    assert told[0] == told[1]
+    assert [one[0] for one in told[0][0]] == ["b", "a", "c"]
+    assert plan.task_from(record.stories["b"].plan).path == "b"
+
+
+def test_a_start_that_was_left_out_counts_once(tmp_path: Path) -> None:
+    written(
+        tmp_path, run(), *tasks("a", "b", "c"), started("a", 1, 1), passed("a", "b", elided=7), passed("c", elided=9)
+    )
+    record = read(tmp_path)
+    assert record.last_id == 9
+    assert {path: story.attempts for path, story in record.stories.items()} == {"a": 1, "b": 1, "c": 1}
+
+
+def test_what_was_added_together_was_added(tmp_path: Path) -> None:
+    one = plan.added(Task(print, "a"), "f1", by="x")
+    written(tmp_path, run(), *plan.together(one, ["a", "b"], 100))
+    assert [(s.path, s.is_added, s.by) for s in read(tmp_path).stories.values()] == [("a", True, "x"), ("b", True, "x")]
+
+
+def test_a_result_among_many_takes_the_place_of_one_that_was_asked_for_again(tmp_path: Path) -> None:
+    history = [run(), *tasks("a", "b"), report("a"), ended("a"), started("a", 2, 2), result("a", value=1)]
+    written(tmp_path, *history, run(), plan.again("a", "changed"), passed("a", "b", value=2))
+    record = read(tmp_path)
+    found = record.result("a")
+    assert (found.value, len(found.attempts), found.reports, record.duplicates) == (2, 1, (), 0)
+    written(tmp_path, *history, passed("a", "b", value=2))
+    record = read(tmp_path)
+    assert (record.result("a").value, record.result("b").value, record.duplicates) == (1, 2, 1)
+
+
+def test_records_of_many_cut_at_every_byte(tmp_path: Path) -> None:
+    """None of a torn line counts: none of it was told."""
+    history = [
+        run(), *tasks("a", "b", "c", "d"), records.starts([attempt("c", 1, 1), attempt("d", 1, 2)], 0.0),
+        passed("a", "c", value="x", elided=4), passed("b", "d"), records.end("done", {"passed": 4}, at=9.0),
+    ]  # fmt: skip
+    made = lines(*history)
+    whole, ends = b"".join(made), [sum(map(len, made[:count])) for count in range(len(made) + 1)]
+    for size in range(len(whole) + 1):
+        (tmp_path / "journal.jsonl").write_bytes(whole[:size])
+        record = read(tmp_path)
+        count = sum(end <= size for end in ends) - 1
+        assert record.last == count
+        assert bool(record.notices) == (size not in ends or size == 0)
+        assert [one.path for one in record.results()] == ["a", "c", "b", "d"][: max(0, count - 3) * 2]
+        assert [one.path for one in record.unfinished] == {3: ["c", "d"], 4: ["d"]}.get(count, [])
+        assert record.last_id == {0: 0, 1: 0, 2: 0, 3: 2}.get(count, 4)
+
+
 def test_a_process_is_known_by_more_than_its_number(tmp_path: Path) -> None:
     written(tmp_path, run(), records.started(attempt(), at=2.0, process=(77, 1234)))
     assert read(tmp_path).unfinished == [Start("a", 1, 1, 2.0, 77, 1234)]
@@ -151,6 +231,61 @@ def test_who_ran_when_the_machine_went_down_is_a_suspect_and_charged_only_when_a
         "b": (True, 0),
     }
     assert record.restarts == 3
+
+
+def wanted(path: str = "a", number: int = 1) -> dict:
+    return records.reboot(attempt(path, number), by="task", at=2.0, boot="b")
+
+
+@pytest.mark.parametrize("then", [[ended()], [ended(), started(number=2, id=2)], [started(id=2)]])
+def test_a_reboot_of_which_nothing_came_does_not_count(tmp_path: Path, then: list[dict]) -> None:
+    """The task went on, so it is a crash if the machine goes down then."""
+    written(tmp_path, run(), task(), started(), wanted(), *then, run(runner=(1, 2, "boot-2")))
+    story = read(tmp_path).stories["a"]
+    is_running = then[-1]["kind"] == "started"
+    assert (story.reboots, story.crashes, story.is_suspect) == (0, int(is_running), is_running)
+
+
+def test_what_an_attempt_has_said_that_is_not_charged_is_not_told_of_the_next_one(tmp_path: Path) -> None:
+    written(
+        tmp_path, run(), task(), started(), report(name="first"), run(), started(id=2), report(name="second"),
+        result(),
+    )  # fmt: skip
+    assert [one.name for one in read(tmp_path).result("a").reports] == ["second"]
+
+
+@pytest.mark.parametrize(("boot", "names"), [("boot-2", ["first", "second"]), ("boot", ["second"])])
+def test_what_was_said_before_a_restart_is_told_when_that_has_come(tmp_path: Path, boot: str, names: list) -> None:
+    written(
+        tmp_path, run(), task(), started(), report(name="first"), wanted(), run(runner=(1, 2, boot)), started(id=2),
+        report(name="second"), result(),
+    )  # fmt: skip
+    assert [one.name for one in read(tmp_path).result("a").reports] == names
+
+
+def test_of_a_changed_task_nothing_is_charged_to_the_new_version(tmp_path: Path) -> None:
+    boots = [run(runner=(1, 2, f"boot-{number}")) for number in range(4)]
+    written(
+        tmp_path, boots[0], task(), started(), boots[1], started(id=2), wanted(), boots[2], started(id=3), ended(),
+        report(number=2), task(fingerprint="f2"), boots[3],
+    )  # fmt: skip
+    story = read(tmp_path).stories["a"]
+    assert (story.fingerprint, story.reboots, story.crashes, story.is_suspect) == ("f2", 0, 0, False)
+    assert (story.ends, story.reports, story.rebooted) == ([], [], {})
+
+
+def test_a_result_stands_while_its_task_takes_the_machine_down_in_another_version(tmp_path: Path) -> None:
+    boots = [run(runner=(1, 2, f"boot-{number}")) for number in range(4)]
+    written(
+        tmp_path, boots[0], task(), started(), report(name="of the result"), result(), boots[1], task(fingerprint="f2"),
+        plan.again("a", "it has changed"), started(id=2), boots[2], started(id=3), boots[3],
+    )  # fmt: skip
+    record = read(tmp_path)
+    story = record.stories["a"]
+    assert record.result("a").status == "passed"
+    assert [one.name for one in record.result("a").reports] == ["of the result"]
+    assert (story.anew.crashes, story.anew.is_suspect) == (2, True)
+    assert (story.crashes, story.is_suspect) == (0, False)
 
 
 def test_a_task_added_on_the_fly_can_be_made_again(tmp_path: Path) -> None:
@@ -233,6 +368,9 @@ def test_an_older_version_is_read(tmp_path: Path) -> None:
         ({"kind": "task", "path": "a"}, "'fingerprint' is missing"),
         ({"kind": ["task"]}, "unhashable"),
         ({"kind": "started", "path": "a", "attempt": 1, "id": "x", "at": 1.0}, "not supported between"),
+        ({"kind": "starts", "attempts": [["a", 1]]}, "not enough values"),
+        ({"kind": "results", "passed": [["a"]]}, "not enough values"),
+        ({"kind": "results"}, "'passed' is missing"),
     ],
 )
 def test_a_line_that_is_sound_and_no_record_is_named(tmp_path: Path, second: dict, said: str) -> None:

@@ -324,6 +324,42 @@ def test_metadata_of_another_version_is_refused_or_passed_over() -> None:
         plan.task_from({"path": "a", "what": {}, "meta": {"timeout": "soon"}})
 
 
+# -- many in one record -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, True, 0, -(1 << 53), "", 'short\n"', "x" * 200])
+def test_simple_values_come_back_from_among_many(value) -> None:
+    assert value is None or records.is_simple(value)
+    results = [Result(Task(print, path), Status.PASSED, value, 1.1, 0.1) for path in "ab"]
+    for row, one in zip(through_json(records.passed(results))["passed"], results, strict=True):
+        found = records.result_from(one.task, records.passed_from(row))
+        assert shape(found) == shape(one)
+        assert type(found.value) is type(value)
+
+
+class Hostile(int):
+    """Is not to be asked anything."""
+
+    def __le__(self, other: object) -> bool:
+        raise AssertionError
+
+    __ge__ = __eq__ = __le__
+    __hash__ = int.__hash__
+
+
+@pytest.mark.parametrize("value", [1 << 54, 1.5, "x" * 201, "\ud800", "é", [], {}, (), object(), Hostile(1), print])
+def test_values_that_are_to_be_looked_at_are_not_simple(value) -> None:
+    assert not records.is_simple(value)
+
+
+def test_many_tasks_are_told_in_records_of_bounded_length() -> None:
+    record = plan.task(Task(print, "0"), "f")
+    found = list(plan.together(record, list("0123456"), 3))
+    assert [one.get("paths") or one["path"] for one in found] == [["0", "1", "2"], ["3", "4", "5"], "6"]
+    assert list(found[0]) == ["kind", "paths", "fingerprint", "what"]
+    assert list(plan.together(record, [], 3)) == []
+
+
 # -- the run ----------------------------------------------------------------------------------------------------------
 
 
@@ -354,7 +390,10 @@ def test_the_examples_of_the_page_are_a_journal(tmp_path: Path) -> None:
     record = read(tmp_path)
     assert record.notices == []
     assert record.last == len(by_number)
-    assert [result.path for result in record.results()] == ["pack", "setup/which", "check/all"]
+    told = ["lint/b", "lint/a", "lint/c", "pack", "setup/which", "check/all"]
+    assert [result.path for result in record.results()] == told
+    assert [record.result(path).value for path in told[:3]] == [None, 42, "ok"]
+    assert record.end["counts"] == record.counts
     assert record.stories["setup/which"].again
     assert record.end["how"] == "stopped"
 

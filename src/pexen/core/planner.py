@@ -193,6 +193,28 @@ class Planner:
             self._release(node)
         return self.take_fallen() if self.fallen else ()
 
+    def recall(self, ended: Iterable[tuple[Task, bool, str]]) -> list[Fallen]:
+        """Let tasks leave that have ended before this run: each with its ``success`` and ``status``, as for `finish`.
+
+        They must not have been handed out, and take nothing. Those among them that require one another stay what they are;
+        the others that can now never run are returned.
+        """
+        nodes = []
+        for task, success, status in ended:
+            node = self._nodes[task.path]  # type: ignore[index]
+            if node.state in UNSTARTED:
+                self._leave(node, DONE if success else State.FAILED)
+                nodes.append((node, success, status))
+        for node, success, status in nodes:
+            if not success:
+                reason = self._reasons[node] = f"{node.path} {status}"
+                self._doom([(node, reason)])
+            elif node.dependants is not None:
+                self._succeed(node)
+            if self._graph.followers:
+                self._let_followers(node)
+        return self.take_fallen()
+
     def free(self, task: Task) -> None:
         """Note that the process tree of an attempt that has ended is proven gone: release what it held."""
         node = self._nodes[task.path]  # type: ignore[index]
@@ -342,6 +364,10 @@ class Planner:
         """Return every task, in order of addition."""
         return [node.task for node in self._nodes.values()]
 
+    def running_tasks(self) -> list[Task]:
+        """Return every task that was handed out and has not ended, in order of addition."""
+        return [node.task for node in self._nodes.values() if node.state is RUNNING]
+
     def is_final(self, task: Task) -> bool:
         """Tell whether a task has left."""
         return self._nodes[task.path].state in FINAL  # type: ignore[index]
@@ -432,14 +458,7 @@ class Planner:
         stack: list[tuple[Node | Junction, str]] | None = None,
     ) -> None:
         """Let an unstarted task leave, and what requires it."""
-        waiting = node.waiting
-        if waiting is not None:
-            if waiting.thing is not None:
-                waiting.thing.unpark(node)
-            self._no_longer_waits(node, waiting)
-        node.state = State.CANCELLED if cancelled else State.SKIPPED
-        self.unfinished -= 1
-        self._graph.dormant.pop(node, None)
+        self._leave(node, State.CANCELLED if cancelled else State.SKIPPED)
         self.fallen.append(Fallen(node.task, cancelled, reason))
         mine = [] if stack is None else stack
         if cancelled:
@@ -450,6 +469,17 @@ class Planner:
             self._doom(mine)
         if self._graph.followers:
             self._let_followers(node)
+
+    def _leave(self, node: Node, state: State) -> None:
+        """Take an unstarted task out of wherever it waits."""
+        waiting = node.waiting
+        if waiting is not None:
+            if waiting.thing is not None:
+                waiting.thing.unpark(node)
+            self._no_longer_waits(node, waiting)
+        node.state = state
+        self.unfinished -= 1
+        self._graph.dormant.pop(node, None)
 
     def _let_followers(self, node: Node) -> None:
         for follower in self._graph.followers.pop(node, ()):

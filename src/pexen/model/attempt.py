@@ -74,6 +74,8 @@ class Attempt:
     """The watchdog's own note of its limits."""
     condemned: str = ""
     """Why the run has asked it to end, where that is an error of the task's."""
+    settled: bool = False
+    """The run's own note that it has passed, and that its result says so."""
 
     def __init__(
         self,

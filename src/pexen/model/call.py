@@ -162,13 +162,13 @@ def _fill(task: Task, kind: Kind, parameters: list[inspect.Parameter]) -> Call:
             kwargs.clear()
             continue
         by_position = parameter.kind is not parameter.KEYWORD_ONLY
-        if by_position and args:
+        if by_position and args and not _is_taken(parameter.name, values):
             positional.append(Source(CONSTANT, args.pop(0)))
             continue
         source = _source(task, parameter, values, kwargs)
         if source is None:
             passed_over.append(Source(CONSTANT, parameter.default))
-        elif parameter.kind is parameter.POSITIONAL_ONLY:
+        elif parameter.kind is parameter.POSITIONAL_ONLY or (by_position and args):
             positional += [*passed_over, source]  # what stands before it cannot be left out
             passed_over.clear()
         else:
@@ -179,6 +179,11 @@ def _fill(task: Task, kind: Kind, parameters: list[inspect.Parameter]) -> Call:
     if not positional and not keyword and kind is Kind.FUNCTION:
         return PLAIN
     return Call(kind, tuple(positional), tuple(keyword))
+
+
+def _is_taken(parameter: str, values: dict[str | None, list[int]]) -> bool:
+    """Tell whether a parameter is for a requirement or the shared dict, so that ``args`` fill others."""
+    return parameter in values or parameter == "shared"
 
 
 def _source(

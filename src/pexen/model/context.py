@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NOT_ALLOWED = "this run may not restart the machine"
 """The answer to a task that wants to do that itself: it is to end, and the run with it."""
+ENDING = "the machine is not restarted: the run is ending"
+"""The answer to a task that is to end, and to be entered again by whoever takes up the run."""
 
 
 class Line(Protocol):
@@ -192,7 +194,7 @@ class Context:
         if self._shared:
             _check_storable(self._shared)
         refused = self._line.say_reboot(who, seconds, self._shared)
-        if refused and refused != NOT_ALLOWED:
+        if refused and refused not in {NOT_ALLOWED, ENDING}:
             raise PexenError(refused)
         if refused or who == "pexen":
             raise Leaving("the machine is to be restarted")
@@ -200,18 +202,22 @@ class Context:
 
 def _check_storable(shared: Mapping[str, Any]) -> None:
     """Raise `DefinitionError` for what would not be the same after it has been in a journal."""
-    import json
-
     for key, value in shared.items():
-        try:
-            if type(key) is str and json.loads(json.dumps(value)) == value:
-                continue
-        except (TypeError, ValueError, RecursionError):
-            pass
-        raise DefinitionError(
-            f"shared[{key!r}] would not survive a restart: it is no plain JSON",
-            hint="lists, dicts, strings and numbers",
-        )
+        if type(key) is not str or not _is_plain(value):
+            raise DefinitionError(
+                f"shared[{key!r}] would not survive a restart: it is no plain JSON",
+                hint="dicts with strings for keys, lists, strings, numbers",
+            )
+
+
+def _is_plain(value: Any, depth: int = 100) -> bool:
+    """Tell whether JSON gives a value back equal and of equal type."""
+    kind = type(value)
+    if kind is dict:
+        return depth > 0 and all(type(key) is str and _is_plain(one, depth - 1) for key, one in value.items())
+    if kind is list:
+        return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
+    return value is None or kind in {bool, int, str} or (kind is float and value - value == 0.0)
 
 
 def current() -> Context:

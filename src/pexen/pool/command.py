@@ -47,7 +47,7 @@ from pexen.pool import evidence, subreaper, tree
 from pexen.pool.base import Survivors, left_by
 from pexen.pool.channel import Channel, Doors, Ear
 from pexen.pool.files import Files
-from pexen.pool.spawn import CONTROL, SCARCE, Environment, spawner
+from pexen.pool.spawn import CONTROL, FULL, SCARCE, Environment, spawner
 from pexen.pool.spool import CAP, Spool, above_streams
 from pexen.pool.values import Values
 
@@ -293,6 +293,7 @@ class _Loop:
     def _wait(self) -> None:
         """Wait for something to happen and deal with it."""
         timeout = max(0.0, self._next_look - monotonic()) if self._running else -1
+        timeout = 0.0 if self._requests else timeout
         for fd, _ in self._epoll.poll(timeout):
             does = self._does.get(fd)
             if does is not None:  # not closed by one of those before
@@ -336,6 +337,9 @@ class _Loop:
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in SCARCE and self._running:
                 self._is_short = True
+            elif isinstance(error, OSError) and error.errno in FULL:  # what is not the task's fault is not its verdict
+                told = f"{error.strerror} for what tasks print and keep"
+                self._events += [Broken("command", told), Returned(attempt)]
             else:
                 self._events.append(Outcome(attempt, Status.ERROR, reason=self._environment.why(error, command)))
         else:

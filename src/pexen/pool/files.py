@@ -21,13 +21,38 @@ from contextlib import suppress
 MANY = 1000
 """Files listed of one attempt."""
 _LONGEST = 200
+_RUN = re.compile(r"(?<![^/])[0-9]+-[0-9a-f]+(?![^/])")
+"""What names a run, in the environment of everything that belongs to it."""
 _STRANGE = re.compile(r"[\x00-\x1f\x7f/\\]")
+
+
+def prefix(kind: str) -> str:
+    """Return how the names of this process's temporary folders begin: with the innermost run that has a name, if any."""
+    runs = _RUN.findall(os.environ.get("PEXEN_LINEAGE", ""))
+    return f"pexen-{kind}-{runs[-1]}-" if runs else f"pexen-{kind}-"
+
+
+def remove_left(lineage: str) -> None:
+    """Remove the temporary folders of a run that was killed, when everything of it has gone."""
+    import shutil
+    import tempfile
+
+    run = lineage.rpartition("/")[2]
+    if not _RUN.fullmatch(run):
+        return
+    base = tempfile.gettempdir()
+    with suppress(OSError):
+        for name in os.listdir(base):
+            path = f"{base}/{name}"
+            if re.match(f"pexen-[a-z]+-{run}-", name) and os.lstat(path).st_uid == os.geteuid():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 class Private:
     """A private folder, removed with its contents when the last reference to this object is gone, or at exit.
 
-    ``path`` is a name that nobody can guess; the folder is made when somebody needs it, perhaps another process.
+    ``path`` is a name that nobody can guess; the folder is made when somebody needs it, perhaps another process. When
+    this one is killed, its guardian removes it.
     """
 
     __slots__ = ("__weakref__", "path")
@@ -35,7 +60,7 @@ class Private:
     def __init__(self) -> None:
         import tempfile
 
-        self.path = f"{tempfile.gettempdir()}/pexen-output-{os.urandom(8).hex()}"
+        self.path = f"{tempfile.gettempdir()}/{prefix('output')}{os.urandom(5).hex()}"
         _THERE.add(self.path)
         weakref.finalize(self, _remove, self.path, os.getpid())
 

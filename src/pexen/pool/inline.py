@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pexen.model.context import CURRENT
 from pexen.model.event import Returned
+from pexen.model.result import Outcome, Status
 from pexen.pool.base import Survivors, execute
 from pexen.pool.evidence import gathered, save, stack_of
 from pexen.pool.files import Files
@@ -68,8 +69,14 @@ class InlinePool:
         return True
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
-        """Set the attempt's cancel token."""
+        """Take the attempt out if it has not started, else set its cancel token."""
         attempt.cancelled = True
+        try:
+            self._queue.remove(attempt)
+        except (ValueError, IndexError):  # it runs, or is just about to
+            return
+        if self._mailbox is not None:
+            self._mailbox.post(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
 
     def examine(self, attempt: Attempt) -> None:
         """Note where the attempt's thread is."""

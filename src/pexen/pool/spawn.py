@@ -32,6 +32,8 @@ Streams = tuple[int, int]
 CONTROL = 7
 """What an executable's control descriptor is called there: dash cannot name those above 9, and others are popular."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of the files that an executable is given, not of the executable."""
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ETXTBSY})
 """Errors that pass when others end. ETXTBSY is one of them: a process that is just being spawned by any thread holds,
 until its exec, a copy of the descriptor through which somebody has written the executable."""

@@ -212,8 +212,9 @@ class Held:
         from pexen.pool.reporting import said
 
         what = {"by": by, "within": within}
-        self._say(said("reboot", what if shared is None else {**what, "shared": shared}))
-        return "the task has ended" if self.over else self.worker.wait_for_answer(self.id)
+        with self.worker.asking:  # one at a time: what is answered comes on the one socket
+            self._say(said("reboot", what if shared is None else {**what, "shared": shared}))
+            return "the task has ended" if self.over else self.worker.wait_for_answer(self.id)
 
     def keep_file(self, file: str, name: str) -> str:
         """Copy a file to the attempt's folder; return the copy."""
@@ -263,6 +264,7 @@ class Worker:
         self._reader = wire.Reader()
         self._frames: list[wire.Frame] = []
         """What has come and was not looked at yet."""
+        self.asking = _thread.allocate_lock()
         self._recipes: dict[int, tuple[Any, ...]] = {}
         self.functions: dict[int, Callable[..., Any]] = {}
         _signal.signal(_signal.SIGTERM, self._asked_to_stop)

@@ -42,8 +42,8 @@ class Surroundings(Context):
     def __init__(self, attempt: Attempt) -> None:
         what = attempt.task.callable
         super().__init__(
-            attempt, path=attempt.task.name, attempt=attempt.number, units=attempt.units, layers=attempt.shared,
-            folder=what.cwd if isinstance(what, Command) else None,
+            attempt, path=attempt.task.name, attempt=attempt.number, reboots=attempt.reboots, units=attempt.units,
+            layers=attempt.shared, folder=what.cwd if isinstance(what, Command) else None,
         )  # fmt: skip
         self._attempt = attempt
 

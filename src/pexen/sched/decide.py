@@ -5,26 +5,28 @@ and each pool is given as many attempts as it has room for. No user code runs he
 or let go of that could have a finalizer of its own; values pass through unopened.
 
 `Decider.decide` is the hottest code there is, so the usual case (a task passed, without reports, retries or shared values
-anywhere in the run) is written out in line, and everything else is in `Decider._ended`.
+anywhere in the run) is written out in line, and everything else is in `Decider._ended`. With a journal the usual result is
+put aside for the recorder, and comes back with many others as `Committed`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pexen.errors import InternalError, PoolError
 from pexen.model.attempt import Attempt
-from pexen.model.call import EXECUTE, PLAIN, SHARED, Source, parameter_of
+from pexen.model.call import EXECUTE, PLAIN
+from pexen.model.context import ENDING
 from pexen.model.event import Broken, Freed, Limited, RebootWanted, Reported, Returned
-from pexen.model.meta import AllOf, Named
 from pexen.model.result import BAD, Details, Ended, Left, Outcome, Report, Result, Status, worst
-from pexen.sched.reboot import Agreed, Departure, Overdue, Reboots
+from pexen.sched.inputs import Inputs, layers_of
+from pexen.sched.reboot import Agreed, Departure, Overdue
 from pexen.sched.tally import Tally
-from pexen.sched.verdict import expected
+from pexen.sched.verdict import SAID, UNCONTROLLED, expected, verdict_of
+from pexen.sched.world import WAKE, Again, Committed, Finish, Judged, Lane, Unrecorded, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,81 +40,6 @@ if TYPE_CHECKING:
     from pexen.sched.sleep import Sleepers
 
 PASSED = Status.PASSED
-DEFAULT = "default"
-WAKE: Any = None
-"""Posted to have the decider look again although nothing has happened to an attempt."""
-
-
-class Lane:
-    """A pool in a run: its name, how many attempts it has in flight, and how many of those are commands.
-
-    A pool may run callables in one place and commands in another. That no more than its workers run at once is seen to
-    here: a command is never handed out ahead of time, and while one is in flight nothing else is either.
-    """
-
-    __slots__ = ("commands", "in_flight", "name", "pool")
-
-    def __init__(self, name: str, pool: Pool) -> None:
-        self.name = name
-        self.pool = pool
-        self.in_flight = 0
-        self.commands = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A task may be tried again."""
-
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A result as the waivers have left it."""
-
-    result: Result
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """Results that are as safe as the run promises: now they may be told."""
-
-    results: list[Result]
-
-
-@dataclass(frozen=True, slots=True)
-class Unrecorded:
-    """The journal has failed: nothing that was not told by now will ever be."""
-
-    error: PexenError
-
-
-@dataclass(slots=True)
-class Finish:
-    """What the planner is told of a task when its result is committed."""
-
-    success: bool
-    status: str
-    free: bool
-    poisons: bool = False
-    shared: Any = None
-
-
-@dataclass(slots=True)
-class World:
-    """What the decider has done by others, outside of the lock but for `limit`.
-
-    ``judge`` takes a result and posts `Judged`; ``waives`` tells whether there are waivers for all tasks. ``later`` posts an
-    event after seconds. ``limit`` changes an attempt's time limit. ``recorder`` has the journal, where there is one.
-    ``reboots`` is what may be done about restarts of the machine.
-    """
-
-    judge: Callable[[Result], None]
-    waives: bool
-    later: Callable[[float, Any], None]
-    limit: Callable[[Attempt, str, float], None]
-    recorder: Recorder | None = None
-    reboots: Reboots = field(default_factory=Reboots)
 
 
 class Decider:
@@ -136,7 +63,7 @@ class Decider:
     ) -> None:
         self._planner = planner
         self._results = results
-        self._shared = shared
+        self._inputs = Inputs(planner, results, shared)
         self._poison = poison
         self._may_fail = maxfail
         self._backlog = backlog
@@ -146,24 +73,27 @@ class Decider:
         self._world = world
         self._departure: Departure | None = None
         """The way to a restart of the machine, while the run is on it."""
-        self._asked = 0
-        """How many restarts were asked for."""
+        self._departures = 0
+        self._released: set[int] = set()
+        """Ids of attempts that asked for a restart and were told to end: what they say then is no verdict."""
         self.wish: Wish | None = None
         """The restart that the run has ended for."""
         self._epoch = time.time() - time.monotonic()
         self._recorder = recorder = world.recorder
-        self._recalled = recorder.recalled if recorder else {}
-        self._taken_up = bool(recorder and recorder.reboots)
         self._finishing: dict[str, Finish] = {}
         """What has ended and is not committed yet, by path: to the planner it still runs."""
         self._unsaid = 0
         """How many results are on their way to the journal."""
-        self._attempts = recorder.last_id if recorder else 0
+        self._plain = recorder.plain if recorder else []
+        """Where results are put aside for the journal."""
+        self._has_room = True
+        """Whether a worker of some pool has nothing to do."""
+        self._attempts = recorder.before.last_id if recorder else 0
         self._tallies: dict[str, Tally] = {}
         self._waiting: deque[Task] = deque()
         self._unjudged = 0
         self._commands: list[Any] = []
-        self._earlier: dict[str, tuple[Ended, ...]] = recorder.earlier if recorder else {}
+        self._earlier: dict[str, tuple[Ended, ...]] = recorder.before.earlier if recorder else {}
         self._is_odd = bool(shared) or any(result.details.shared for result in results.values())
         self.lanes = {name: Lane(name, pool) for name, pool in pools.items()}
         self._each_lane = list(self.lanes.values())
@@ -177,7 +107,6 @@ class Decider:
         self.ending = False
         self.over = False
         self.error: BaseException | None = None
-        self._replays = False
 
     def answer_to(self, post: Callable[[Any], None]) -> None:
         """Set where attempts post their events."""
@@ -185,9 +114,10 @@ class Decider:
 
     # -- the hot loop ---------------------------------------------------------------------------------------------
 
-    def decide(self, inbox: deque[Any]) -> list[Any]:  # noqa: C901, PLR0912 - written out in line, see above
+    def decide(self, inbox: deque[Any]) -> list[Any]:  # noqa: C901, PLR0912, PLR0915 - written out in line, see above
         """Take in what has happened; return the attempts to submit, and what is to be called besides."""
         flying, fresh, results, planner, epoch = self.flying, self.fresh, self._results, self._planner, self._epoch
+        plain, recorder = self._plain, self._recorder
         before = len(fresh)
         while inbox:
             event = inbox.popleft()
@@ -214,14 +144,23 @@ class Decider:
                 or event.shared is not None
                 or event.output is not None
                 or attempt.struck
-                or self._recorder is not None
                 or event.left is not None
                 or (attempt.task.meta and "xfail" in attempt.task.meta)
+                or (
+                    recorder is not None
+                    and not (event.freed and (event.value is None or recorder.is_simple(event.value)))
+                )
             ):
                 self._ended(event, attempt)
                 continue
             task = attempt.task
-            results[task.path] = result = Result(task, PASSED, event.value, event.started + epoch, event.duration)  # type: ignore[index]
+            result = Result(task, PASSED, event.value, event.started + epoch, event.duration)
+            if recorder is not None:
+                attempt.settled = True
+                plain.append(result)
+                self._unsaid += 1
+                continue
+            results[task.path] = result  # type: ignore[index]
             fallen = planner.finish(task, free=event.freed)
             if fallen:
                 self.fallen += fallen
@@ -241,25 +180,18 @@ class Decider:
         if self._commands:
             attempts += self._commands
             self._commands = []
-        if self._unsaid and self._recorder and self._has_room():
-            attempts.append(self._recorder.push)  # somebody has nothing to do before these are committed
+        if self._unsaid and recorder is not None:
+            if self._has_room or len(plain) >= recorder.enough:
+                attempts.append(recorder.push)  # somebody may have nothing to do before these are committed
+            elif not attempts:
+                attempts.append(recorder.wake)
         return attempts
-
-    def _has_room(self) -> bool:
-        return not self.flying or any(lane.in_flight < lane.pool.workers for lane in self._each_lane)
 
     def _fill(self) -> list[Attempt]:
         """Ask the planner for as many attempts as the pools have room for."""
-        attempts = self._fill_lanes()
-        while self._replays:  # what has a result already may have let others start, in any pool
-            self._replays = False
-            if self.fallen:
-                self._record_fallen()
-            attempts += self._fill_lanes()
-        return attempts
-
-    def _fill_lanes(self) -> list[Attempt]:
         attempts: list[Attempt] = []
+        has_room = False
+        self._has_room = True
         if self.ending or self._departure is not None:
             return attempts
         if self.consumed and len(self.fresh) + self._unsaid >= self._backlog:
@@ -278,21 +210,20 @@ class Decider:
                 task = planner.next(name, ahead=in_flight >= workers)
                 if task is None:
                     break
-                if self._recalled and task.path in self._recalled:
-                    self._replay(task)
-                    continue
                 in_flight += 1
                 number += 1
                 attempt = Attempt(task, number, task.call, post)
                 attempt.lane = lane
                 flying[number] = attempt
-                if attempt.call is not PLAIN or self._is_odd or task.meta or self._taken_up:
+                if attempt.call is not PLAIN or self._is_odd or task.meta:
                     self._complete(attempt, task)
                     if attempt.call is EXECUTE:
                         lane.commands += 1
                         limit = workers
                 attempts.append(attempt)
             lane.in_flight, self._attempts = in_flight, number
+            has_room = has_room or in_flight < workers
+        self._has_room = has_room
         if planner.fallen:
             self.fallen += planner.take_fallen()
             self._record_fallen()
@@ -301,16 +232,24 @@ class Decider:
 
     # -- everything else ------------------------------------------------------------------------------------------
 
-    def _replay(self, task: Task) -> None:
-        """Give a task that may start now the result that it has from a run before."""
-        result = self._recalled.pop(task.name)
-        status = result.original
-        self._is_odd = self._is_odd or bool(result.details.shared)
-        self.fallen += self._planner.finish(
-            task, success=status.is_success, status=_SAID.get(status, status), free=True
+    def take_over(self) -> None:
+        """Give all tasks that have a result from a run before that one. What is finished needs neither locks nor workers."""
+        recorder = self._recorder
+        if recorder is None:
+            return
+        self._is_odd = self._is_odd or bool(recorder.before.earlier or recorder.before.reboots)
+        recalled = list(recorder.before.recalled.values())
+        recorder.before.recalled.clear()
+        self.fallen += self._planner.recall(
+            (one.task, one.original.is_success or self._may_depend_on(one.task), SAID.get(one.original, one.original))
+            for one in recalled
         )
-        self._replays = True
-        self._tell(result)
+        for result in recalled:
+            self._is_odd = self._is_odd or bool(result.details.shared)
+            self._tell(result)
+
+    def _may_depend_on(self, task: Task) -> bool:
+        return self._recorder is not None and task.name in self._recorder.before.deps_ok
 
     def _ended(self, outcome: Outcome, attempt: Attempt) -> None:
         """Take in the end of an attempt that is not as simple as most: a retry, or the task's one result."""
@@ -320,14 +259,15 @@ class Decider:
             if self._departure.keeps(outcome):
                 self._tallies.pop(path, None)
                 return
-            if outcome.status is Status.CANCELLED and not outcome.started and not attempt.struck:
-                self._give_back(attempt)
+            if self._is_put_off(outcome, attempt, self._departure):
                 return
-            if attempt.cancelled and not attempt.struck and outcome.status in BAD:
-                outcome.status, outcome.reason = Status.CANCELLED, "stopped for a restart of the machine"
+        if attempt.id in self._released:
+            self._released.discard(attempt.id)
+            if outcome.status in BAD:
+                outcome.status, outcome.reason, outcome.failure = Status.CANCELLED, "the run is ending", None
         tally = self._tallies.pop(path, None)
         left = outcome.left or _NOTHING_LEFT
-        status, reason, leaked = _verdict(outcome, attempt, left.killed)
+        status, reason, leaked = verdict_of(outcome, attempt, left.killed)
         if tally is not None:
             status = worst(status, tally.levels)
         if leaked and status is Status.PASSED:
@@ -348,14 +288,14 @@ class Decider:
                 self._commands.append(partial(self._recorder.ended, path, ended))
             self._try_again(task, free=outcome.freed)
             return
-        if attempt.call is EXECUTE and self._recorder is not None and path in self._recorder.shared:
-            outcome.shared = {**self._recorder.shared[path], **(outcome.shared or {})}
-        about.shared = _layers_of(attempt, outcome)
+        if attempt.call is EXECUTE and self._recorder is not None and path in self._recorder.before.shared:
+            outcome.shared = {**self._recorder.before.shared[path], **(outcome.shared or {})}
+        about.shared = layers_of(attempt, outcome)
         about.earlier = self._earlier.pop(path, ())
         self._is_odd = self._is_odd or outcome.shared is not None
         finish = Finish(
-            status.is_success or outcome.deps_ok, _SAID.get(status, status), outcome.freed,
-            not outcome.locks_ok or (self._poison and status in _UNCONTROLLED), outcome.shared,
+            status.is_success or outcome.deps_ok, SAID.get(status, status), outcome.freed,
+            not outcome.locks_ok or (self._poison and status in UNCONTROLLED), outcome.shared,
         )  # fmt: skip
         if self._recorder is None:
             self._finish(task, finish)
@@ -411,6 +351,7 @@ class Decider:
         return bool(
             task.meta
             and attempt.number <= task.retries
+            and not task.once
             and status in task.retry_on
             and not self.stopping
             and (task.cleanup or not self._planner.is_draining)
@@ -420,8 +361,11 @@ class Decider:
     def _happened_to_run(self, event: Any) -> None:
         """Take in what concerns no attempt in flight."""
         if isinstance(event, Committed):
-            self._unsaid -= len(event.results)
-            self._acknowledge(event.results)
+            self._unsaid = max(0, self._unsaid - len(event.results))  # it is 0 when the journal has failed
+            if event.is_plain:
+                self._settle(event.results)
+            else:
+                self._acknowledge(event.results)
         elif isinstance(event, Again):
             self._planner.again(event.task)
         elif isinstance(event, Judged):
@@ -489,16 +433,22 @@ class Decider:
         attempt = event.attempt
         refused = self._refusal(event)
         if not refused:
-            self._asked += 1
-            self._departure = self._departure or Departure(self._world.reboots, self._world)
+            self._is_odd = True  # nothing is put aside any more
+            if self._departure is None:
+                self._departures += 1
+                self._departure = Departure(self._world.reboots, self._world)
             self._commands += self._departure.ask(event, self.flying.values())
             return
         self._commands.append(partial(event.answer, refused))
-        if attempt.id in self.flying:
+        if attempt.id not in self.flying or (self._departure is not None and attempt.id in self._departure.wanted):
+            return
+        if refused == ENDING:
+            self._released.add(attempt.id)
+        else:
             self._happened(Reported(attempt, Report("reboot", "error", refused)))
-            if attempt.call is EXECUTE:
-                attempt.condemned = refused
-                self._commands.append(partial(attempt.lane.pool.cancel, attempt, force=False))
+        if attempt.call is EXECUTE:
+            attempt.condemned = "" if refused == ENDING else refused
+            self._commands.append(partial(attempt.lane.pool.cancel, attempt, force=False))
 
     def _refusal(self, event: RebootWanted) -> str:
         """Return why a task cannot have the machine restarted; empty when it can."""
@@ -508,14 +458,16 @@ class Decider:
         if recorder is None:
             return "the machine cannot be restarted: this run has no journal, and could not go on after that"
         if recorder.failure is not None or self.stopping or self._planner.is_draining:
-            return "the machine is not restarted any more: the run is ending"
+            return ENDING
+        if self._departure is not None and event.attempt.id in self._departure.wanted:
+            return "this task has asked for a restart already"
         if self._departure is not None and self._departure.is_told:
             return "the machine is being restarted already"
-        may, times = self._world.reboots, recorder.reboots.get(path, 0)
+        may, times = self._world.reboots, recorder.before.reboots.get(path, 0)
         if times >= may.per_task:
             return f"the machine was restarted {times} times for this task, which is enough (max_reboots)"
-        if recorder.boots + self._asked >= may.per_run:
-            return f"the machine was restarted {recorder.boots} times in this run, which is enough (max_reboots)"
+        if self._departure is None and recorder.before.boots + self._departures >= may.per_run:
+            return f"the machine was restarted {recorder.before.boots} times in this run, which is enough (max_reboots)"
         return ""
 
     def _depart(self, departure: Departure) -> None:
@@ -523,8 +475,7 @@ class Decider:
         if not departure.wanted:
             self._departure = None
         elif not departure.is_told and (self.stopping or self._planner.is_draining or self._is_given_up):
-            self._commands += departure.refuse("the machine is not restarted: the run is ending")
-            self._departure = None
+            self._refuse(departure)
         elif self._unsaid or self._unjudged or self._finishing:
             return
         elif departure.may_be_told(self.flying):
@@ -533,10 +484,52 @@ class Decider:
                 self._commands.append(partial(self._recorder.reboot, events, departure))
             else:
                 self._commands.append(partial(self._post, Agreed(departure)))
-        elif departure.may_leave(self.flying):
+        elif departure.may_leave(self.flying, stopping=self.stopping or self._planner.is_draining):
             self._leave(departure)
         if self._departure is None and not self.wish:
             self._commands.append(partial(self._post, WAKE))  # what was held back may start
+
+    def _refuse(self, departure: Departure) -> None:
+        """Give up the way to a restart, since the run is ending: who asked for it ends, and is entered by the next run."""
+        self._departure = None
+        self._released |= departure.wanted.keys()
+        kept = list(departure.kept.values())
+        self._commands += departure.refuse(ENDING)
+        for outcome in kept:
+            outcome.status, outcome.reason = Status.CANCELLED, "the run is ending"
+            self._ended(outcome, outcome.attempt)
+
+    def withdraw(self, tasks: Iterable[Task]) -> None:
+        """Forget what these tasks want of the machine: they are being cancelled."""
+        departure, paths = self._departure, {task.path for task in tasks}
+        if departure is None or departure.is_told:
+            return
+        for id_ in [id_ for id_, event in departure.wanted.items() if event.attempt.task.path in paths]:
+            self._released.add(id_)
+            self._commands += departure.withdraw(id_, ENDING)
+            outcome = departure.kept.pop(id_, None)
+            if outcome is not None:
+                outcome.status, outcome.reason = Status.CANCELLED, "cancelled"
+                self._ended(outcome, outcome.attempt)
+
+    def _is_put_off(self, outcome: Outcome, attempt: Attempt, departure: Departure) -> bool:
+        """Tell whether an attempt was stopped for a restart: its task is given back, to run again after it."""
+        if not attempt.cancelled or attempt.struck or attempt.id in departure.expired or attempt.id in self._released:
+            return False
+        if outcome.status is Status.CANCELLED and not outcome.started:
+            self._give_back(attempt)
+            return True
+        if outcome.status not in BAD and outcome.status is not Status.CANCELLED:
+            return False
+        why = "stopped for a restart of the machine"
+        ended = Ended(
+            attempt.number, Status.CANCELLED, outcome.started + self._epoch, outcome.duration, None, why, outcome.output
+        )
+        if self._recorder is not None:
+            self._commands.append(partial(self._recorder.ended, attempt.task.name, ended))
+        self._tallies.pop(attempt.task.name, None)
+        self._planner.requeue(attempt.task, free=outcome.freed)
+        return True
 
     def _note_overdue(self, event: Overdue) -> None:
         departure = event.departure
@@ -549,7 +542,8 @@ class Decider:
 
     def _leave(self, departure: Departure) -> None:
         """End the run, so that the machine can be restarted."""
-        self.wish = departure.wish
+        is_stopped = self.stopping or self._planner.is_draining
+        self.wish = None if is_stopped and not departure.wish.by_task else departure.wish
         self._departure = None
         self.fallen += self._planner.drain("the machine is to be restarted", cleanups=False)
         for event in departure.wanted.values():
@@ -558,6 +552,11 @@ class Decider:
             self._finish(task, Finish(success=False, status="waits for a restart of the machine", free=True))
             about = Details(reason="the machine is to be restarted for it")
             self._acknowledge([Result(task, Status.CANCELLED, details=about)])
+        for attempt in list(self.flying.values()):  # threads that do not listen
+            del self.flying[attempt.id]
+            self._finish(attempt.task, Finish(success=False, status="does not stop", free=False))
+            about = Details(reason="it was asked to stop for a restart of the machine, and still runs")
+            self._acknowledge([Result(attempt.task, Status.CANCELLED, details=about)])
         self._record_fallen()
 
     def _record(self, result: Result) -> None:
@@ -576,14 +575,20 @@ class Decider:
             finish = self._finishing.pop(result.path, None)
             if finish is not None:
                 self._finish(result.task, finish)
-        elif result.status is Status.CANCELLED or (self._planner.is_draining and not result.start):
+        elif self._is_no_verdict(result):
             if result.start:
                 self._commands.append(partial(recorder.ended, result.path, result.attempts[-1]))
             self._acknowledge([result])
         else:
             self._unsaid += 1
             finish = self._finishing.get(result.path)
-            self._commands.append(partial(recorder.result, result, finish and finish.shared))
+            self._commands.append(partial(recorder.result, result, finish))
+
+    def _is_no_verdict(self, result: Result) -> bool:
+        """Tell whether a run that is taken up again has to run the task, as it was stopped. Not what may run only once."""
+        if result.start and result.task.meta and result.task.once:
+            return False
+        return result.status is Status.CANCELLED or (self._planner.is_draining and not result.start)
 
     def _acknowledge(self, results: Iterable[Result]) -> None:
         """Tell results that are committed, and let their dependants start."""
@@ -592,6 +597,20 @@ class Decider:
             if finish is not None:
                 self._finish(result.task, finish)
             self._tell(result)
+
+    def _settle(self, plain: list[Result]) -> None:
+        """Tell plain results that are committed, and let their dependants start."""
+        told, finish, is_given_up = self._results, self._planner.finish, self._is_given_up
+        for result in plain:
+            task = result.task
+            told[task.path] = result  # type: ignore[index]
+            if is_given_up and self._planner.is_final(task):
+                continue  # the news that the journal has failed has overtaken these
+            fallen = finish(task, free=True)
+            if fallen:
+                self.fallen += fallen
+        if self._kept:
+            self.fresh += plain
 
     @property
     def _is_given_up(self) -> bool:
@@ -604,13 +623,17 @@ class Decider:
             self.fallen += self._planner.drain("the journal cannot be written", cleanups=False)
         self._unsaid = 0
         if self._departure is not None:
-            self._commands += self._departure.refuse("the journal cannot be written")
-            self._departure = None
+            self._refuse(self._departure)
+        self._is_odd = True  # nothing is put aside any more
         waiting, self._finishing = self._finishing, {}
         for path, finish in waiting.items():
             task = self._planner.find(path)
             if task is not None:
                 self._finish(task, finish)
+        flying = {attempt.task for attempt in self.flying.values()}
+        for task in self._planner.running_tasks():
+            if task not in flying:  # it has passed, and that was put aside
+                self.fallen += self._planner.finish(task, free=True)
 
     def _tell(self, result: Result) -> None:
         self._results[result.path] = result
@@ -629,64 +652,30 @@ class Decider:
         if self._earlier:
             attempt.number = len(self._earlier.get(task.name, ())) + 1
         if self._is_odd:
-            attempt.shared = self._layers(task)
-        if self._recorder is not None and task.name in self._recorder.reboots:
+            attempt.shared = self._inputs.layers(task)
+        if self._recorder is not None and task.name in self._recorder.before.reboots:
             self._enter_again(attempt, self._recorder)
         call = attempt.call
         if call is not PLAIN and call is not EXECUTE:
-            attempt.args = tuple([self._value(task, source) for source in call.positional])
-            attempt.kwargs = {word: self._value(task, source) for word, source in call.keyword}
+            attempt.args = tuple([self._inputs.value(task, source) for source in call.positional])
+            attempt.kwargs = {word: self._inputs.value(task, source) for word, source in call.keyword}
         if "resources" in task.meta:
             attempt.units = self._planner.units(task)
         if call is EXECUTE and task.requires:
-            attempt.values = self._values(task)
+            attempt.values = self._inputs.values(task)
 
     def _enter_again(self, attempt: Attempt, recorder: Recorder) -> None:
         """Give an attempt what the one before the restart has left for it."""
         path = attempt.task.name
         self._is_odd = True
-        attempt.reboots = recorder.reboots[path]
-        if path in recorder.shared:
-            left = recorder.shared[path]
+        attempt.reboots = recorder.before.reboots[path]
+        if path in recorder.before.shared:
+            left = recorder.before.shared[path]
             attempt.shared = (*attempt.shared, left) if attempt.call is EXECUTE else (left,)
-        if path in recorder.reported:
+        if path in recorder.before.reported:
             self._tallies[path] = tally = Tally()
-            for report in recorder.reported.pop(path):
+            for report in recorder.before.reported.pop(path):
                 tally.add(report)
-
-    def _values(self, task: Task) -> dict[str, Any]:
-        """Return what an executable is given, by the names that parameters would have."""
-        found: dict[str, Any] = {}
-        for index, item in enumerate(task.requires):
-            name = parameter_of(item)
-            if name is not None:
-                value = self._value(task, Source(index))
-                if value is not None:
-                    found[name] = value
-        return found
-
-    def _value(self, task: Task, source: Source) -> Any:
-        """Return the value of one argument, as the runner carries it."""
-        if source.index < 0:
-            return None if source.index == SHARED else source.constant
-        item = task.requires[source.index]
-        if isinstance(item, Named):
-            item = item.requirement
-        values = [self._results[one.name].carried for one in self._planner.providers(task, source.index)]
-        return values if isinstance(item, AllOf) else values[0] if values else None
-
-    def _layers(self, task: Task) -> tuple[Any, ...]:
-        """Return the layers of the task's shared dict: the defaults, then those of its providers in tree order.
-
-        A layer that comes twice counts where it comes last, so their number is bounded by that of the writers.
-        """
-        if not task.requires:
-            return self._shared
-        found = list(self._shared)
-        for provider in self._planner.all_providers(task):
-            found += self._results[provider.name].details.shared
-        last = {id(layer): index for index, layer in enumerate(found)}
-        return tuple(layer for index, layer in enumerate(found) if last[id(layer)] == index)
 
     def _check_end(self) -> None:
         """Notice that the run is over, or that it can never be (which is a bug, and must not be a hang)."""
@@ -706,6 +695,8 @@ class Decider:
         """End the run for a bug of ours; whoever drives it raises the error."""
         self.error = error
         self.over = True
+        for event in self._departure.wanted.values() if self._departure else ():
+            event.answer(ENDING)  # which only leaves a note for whoever waits
         self._sleepers.wake()
 
     def in_flight(self, tasks: Iterable[Task]) -> list[Attempt]:
@@ -716,37 +707,3 @@ class Decider:
 
 _NOTHING_LEFT = Left()
 _OF_THE_RUN = (Committed, Again, Judged, Unrecorded, Broken, Agreed, Overdue)
-
-
-def _verdict(outcome: Outcome, attempt: Attempt, killed: str) -> tuple[Status, str, str]:
-    """Return status, reason and what has leaked; an attempt that had ended before it was struck was in time."""
-    status, reason = outcome.status, outcome.reason
-    if attempt.condemned and status is Status.CANCELLED:
-        status, reason = Status.ERROR, attempt.condemned
-    if attempt.struck and not (status is PASSED and not attempt.cancelled):
-        status, reason = Status.TIMEOUT, reason if "still runs" in reason else attempt.struck
-        if attempt.watch is not None and attempt.watch.is_forced and "still runs" not in reason:
-            reason += "; it did not stop when asked and was killed"
-    if not killed:
-        return status, reason, ""
-    if attempt.cancelled:
-        return status, f"{reason}; killed {killed}", ""
-    return status, reason, killed
-
-
-def _layers_of(attempt: Attempt, outcome: Outcome) -> tuple[Any, ...]:
-    """Return the layers of the shared dict that go to dependants; executables only say what they add."""
-    if outcome.shared is None:
-        return attempt.shared
-    return (*attempt.shared, outcome.shared) if attempt.call is EXECUTE else (outcome.shared,)
-
-
-_SAID = {
-    Status.ERROR: "ended in an error",
-    Status.TIMEOUT: "timed out",
-    Status.LOST: "was lost",
-    Status.SKIPPED: "was skipped",
-    Status.CANCELLED: "was cancelled",
-}
-"""How the reason for a skip tells of its culprit."""
-_UNCONTROLLED = frozenset({Status.ERROR, Status.TIMEOUT, Status.CRASHED, Status.LOST})

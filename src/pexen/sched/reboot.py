@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
     from pexen.model.event import RebootWanted
     from pexen.model.result import Outcome
-    from pexen.sched.decide import World
+    from pexen.sched.world import World
 
 _GRACE = 5.0
 """Seconds between asking and killing what is in the way of a restart."""
+_GIVE_UP = 1.0
+"""Seconds between killing it and going on without it: it is a thread that does not listen."""
 _RUN = 10
 """How many times as often as one task a run may restart the machine."""
 
@@ -57,7 +59,7 @@ class Reboots:
     @property
     def per_run(self) -> int:
         """How many restarts a run may see."""
-        return self.per_task * _RUN
+        return max(1, self.per_task) * _RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,13 @@ class Departure:
     """By attempt id, in the order in which they asked."""
     kept: dict[int, Outcome] = field(default_factory=dict)
     """How those have ended that asked."""
+    ignored: set[int] = field(default_factory=set)
+    """Ids of attempts that nothing can end."""
     is_told: bool = False
     is_agreed: bool = False
     is_late: bool = False
+    expired: set[int] = field(default_factory=set)
+    """Ids of attempts whose time to restart the machine is over."""
 
     def ask(self, event: RebootWanted, flying: Iterable[Attempt]) -> list[Callable[[], object]]:
         """Take in a wish."""
@@ -117,15 +123,20 @@ class Departure:
         event = self.wanted.get(attempt.id)
         if event is None:
             return False
-        if not self._ends_here(event) and (outcome.status is not Status.PASSED or attempt.struck):
+        if not self._ends_here(event) and (
+            attempt.struck or not (outcome.status is Status.PASSED or _is_forced(outcome))
+        ):
             del self.wanted[attempt.id]
+            return False
+        if attempt.id in self.expired:
+            self._break(outcome)
             return False
         self.kept[attempt.id] = outcome
         return True
 
     def may_be_told(self, flying: Mapping[int, Attempt]) -> bool:
         """Tell whether nobody runs any more but those that asked, and nobody has told that yet."""
-        return not self.is_told and flying.keys() <= self.wanted.keys()
+        return not self.is_told and flying.keys() - self.ignored <= self.wanted.keys()
 
     def told(self) -> list[RebootWanted]:
         """Return what the journal is to be told."""
@@ -150,38 +161,59 @@ class Departure:
 
     def overdue(self, event: Overdue, flying: Iterable[Attempt]) -> list[Callable[[], object]]:
         """Do what is due when some time is over."""
-        others = [one for one in flying if one.id not in self.wanted]
         if event.step == "leave":
             self.is_late = True
-            mine = [one for one in flying if one.id in self.wanted]
+            mine = [one for one in flying if one.id in self.wanted and self._ends_here(self.wanted[one.id])]
             return [partial(one.lane.pool.cancel, one, force=True) for one in mine]
+        # What may run only once is not ended: it could not be run again.
+        others = [one for one in flying if one.id not in self.wanted and not (one.task.meta and one.task.once)]
         if self.is_told or event.step == "task":
             return []
-        force = event.step == "kill"
-        does: list[Callable[[], object]] = [partial(one.lane.pool.cancel, one, force=force) for one in others]
-        if not force:
-            does.append(partial(self.world.later, _GRACE, Overdue(self, "kill")))
-        return does
+        if event.step == "give up":
+            self.ignored |= {one.id for one in others}
+            return []
+        force, then = event.step == "kill", ("give up", _GIVE_UP) if event.step == "kill" else ("kill", _GRACE)
+        return [
+            *(partial(one.lane.pool.cancel, one, force=force) for one in others),
+            partial(self.world.later, then[1], Overdue(self, then[0])),
+        ]
 
     def broken(self, event: Overdue) -> Outcome | None:
         """Return the end of an attempt that said it would restart the machine, and did not."""
         attempt = event.attempt
-        outcome = self.kept.pop(attempt.id, None) if attempt else None
-        if outcome is None:
+        if attempt is None:
             return None
+        self.expired.add(attempt.id)
+        outcome = self.kept.pop(attempt.id, None)
+        if outcome is not None:
+            self._break(outcome)
+        return outcome
+
+    def _break(self, outcome: Outcome) -> None:
         within = self.wanted.pop(outcome.attempt.id).within
         outcome.status = Status.ERROR
         outcome.reason = f"it was to restart the machine by itself within {within:g} s, which is still up"
-        return outcome
 
-    def may_leave(self, flying: Mapping[int, Attempt]) -> bool:
-        """Tell whether the run may end."""
-        ready = self.is_agreed and all(map(self._ends_here, self.wanted.values()))
-        return ready and (self.is_late or not flying)
+    def may_leave(self, flying: Mapping[int, Attempt], *, stopping: bool) -> bool:
+        """Tell whether the run may end. A run that is ``stopping`` may be so because the machine already goes down."""
+        ready = self.is_agreed and (stopping or all(map(self._ends_here, self.wanted.values())))
+        return ready and (self.is_late or not flying.keys() - self.ignored)
 
     def refuse(self, why: str) -> list[Callable[[], object]]:
-        """Tell all that asked why nothing comes of it."""
-        return [partial(event.answer, why) for event in self.wanted.values()]
+        """Tell all that asked why nothing comes of it; they are to end."""
+        return [does for id_ in list(self.wanted) for does in self.withdraw(id_, why)]
+
+    def withdraw(self, id_: int, why: str) -> list[Callable[[], object]]:
+        """Forget what one attempt wants, and tell it why; it is to end."""
+        event = self.wanted.pop(id_)
+        attempt = event.attempt
+        if id_ in self.kept:
+            return [partial(event.answer, why)]
+        self.world.limit(attempt, "resume", 0.0)
+        does: list[Callable[[], object]] = [partial(event.answer, why)]
+        if attempt.call is EXECUTE:
+            does.append(partial(attempt.lane.pool.cancel, attempt, force=False))
+        return does
 
     @property
     def wish(self) -> Wish:
@@ -191,3 +223,14 @@ class Departure:
 
     def _ends_here(self, event: RebootWanted) -> bool:
         return event.by == "pexen" or not self.may.allowed
+
+
+def _is_forced(outcome: Outcome) -> bool:
+    """Tell whether an attempt was ended from outside: perhaps by the machine, which is going down."""
+    if outcome.status in {Status.CANCELLED, Status.CRASHED, Status.LOST}:
+        return True
+    code = outcome.reason.removeprefix("exit code ")
+    return code.isdigit() and int(code) > _SIGNAL  # a shell whose command a signal has ended
+
+
+_SIGNAL = 128

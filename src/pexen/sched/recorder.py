@@ -1,33 +1,34 @@
-"""Recorder: what a run writes into its journal, and what it takes over from the runs before that the journal has.
+"""Recorder: what a run writes into its journal. What it takes over from runs before is in `pexen.sched.resume`.
 
 **Writing.** Records are made and appended outside of the run's lock, by whoever carries out what was decided there. A
 result is told (and its dependants start) only when the journal has committed it: `Recorder.result` notes it, and posts
 `Committed` then. Slots are free at the outcome, so others run meanwhile.
 
-**Taking over.** A task whose path and fingerprint are those of one with a result is not run: it gets that result, marked
-``replayed``. Except for `volatile` providers and those whose value could not be stored, when something unfinished needs
-them; those that were lost; and ``once`` tasks that were started and not heard of again, which are ``lost`` for good.
+**Put aside.** What is the same for nearly all tasks (it starts, it has passed and there is nothing more to say) is only put
+into a list; that costs a fraction of a microsecond. `_collect` makes one record of many: the journal's thread calls it, and
+whoever pushes, and whoever records anything else, so the order is that in which things happened. A start whose result is
+there when they are collected is not written with ``durability="process"``: the result says that it has started.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from pexen.errors import StateError
-from pexen.model.call import parameter_of
-from pexen.model.result import Details, Outcome, Result, Status
-from pexen.sched.decide import Committed, Unrecorded
+from pexen.model.call import EXECUTE
+from pexen.model.result import Outcome, Result, Status
 from pexen.sched.reboot import Agreed
+from pexen.sched.resume import Before
+from pexen.sched.world import Committed, Unrecorded
 from pexen.state import plan, records
 from pexen.state.fingerprint import fingerprint
 from pexen.state.journal import Journal
 from pexen.state.lock import Holder
 from pexen.state.reader import read
-from pexen.state.values import Unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -39,72 +40,64 @@ if TYPE_CHECKING:
     from pexen.model.result import Ended, Report
     from pexen.model.task import Task
     from pexen.sched.reboot import Departure, Reboots
-    from pexen.state.reader import Story
+    from pexen.sched.world import Finish
 
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """How the tasks differ from those of the runs before, by path."""
-
-    finished: int = 0
-    new: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    again: tuple[tuple[str, str], ...] = ()
+_ENOUGH = 512
+"""Results put aside that somebody writes who is just there, with ``durability="process"``."""
+_LONGEST = 1000
+"""Tasks in one record."""
 
 
 class Recorder:
     """The journal of a run in ``folder``. Raises `StateError` when it cannot be had, as `Journal` does.
 
-    ``recalled`` are the results of runs before, by path, ``earlier`` the attempts of unfinished tasks, ``last_id`` the highest
-    attempt id. ``reboots`` is how often the machine was restarted for a task, ``shared`` its dict as it left it then, and
-    ``reported`` what it had reported. ``may`` are the limits for that. ``post`` takes events; it is set before anything is
-    recorded.
+    ``before`` is what it has of the runs before, which are held against what a run ``may`` do. ``post`` takes events; it is
+    set before anything is recorded.
+
+    ``starts`` takes attempts that are about to start, ``plain`` results of which there is nothing to say but that they have
+    passed, with a value that `is_simple`; who appends there calls `wake` afterwards, or `push` when there are ``enough``.
     """
+
+    is_simple = staticmethod(records.is_simple)
 
     def __init__(
         self, folder: str | os.PathLike[str], durability: str, about: Mapping[str, Any], may: Reboots
     ) -> None:  # fmt: skip
         self.post: Callable[[Any], None] = lambda _: None
-        self.recalled: dict[str, Result] = {}
-        self.earlier: dict[str, tuple[Ended, ...]] = {}
-        self.reboots: dict[str, int] = {}
-        self.shared: dict[str, Mapping[str, Any]] = {}
-        self.reported: dict[str, tuple[Report, ...]] = {}
-        self.changes: Changes | None = None
-        self._may = may
-        self._lock = threading.Lock()
-        self._pending: dict[int, Callable[[list[Result]], None]] = {}
+        self.starts: list[Attempt] = []
+        self.plain: list[Result] = []
+        self.enough = _ENOUGH if durability == "process" else sys.maxsize
+        """How many results put aside are to be pushed; where there is a sync to wait for, that is better left to the thread."""
+        self._elides = durability == "process"
+        self._epoch = time.time() - time.monotonic()
+        self._lock = threading.RLock()
+        """For what was put aside, and what is pending: held from appending a record to noting what is to be done then."""
+        self._pending: dict[int, Callable[[list[Result]], None] | list[Result]] = {}
+        self._answers: dict[tuple[int, int], Callable[[str], None]] = {}
+        """Who waits for the record of a report; each is told once."""
         self._held: dict[int, Attempt] = {}
         """Attempts that wait for the record of their start, by id."""
-        self._safe = 0
-        self._journal = Journal(
-            folder, durability=durability, committed=self._committed, failed=self._failed  # type: ignore[arg-type]
+        self._elided = 0
+        """The highest id of an attempt whose start is not written."""
+        self.journal = Journal(
+            folder, durability=durability, committed=self._committed, failed=self._failed,  # type: ignore[arg-type]
+            aside=self._aside, collect=self._collect,
         )  # fmt: skip
-        self.folder = self._journal.folder
-        self.forgets = self._journal.forgets
+        self.folder = self.journal.folder
+        self.forgets = self.journal.forgets
         try:
-            self._before = read(self.folder) if self._journal.last else None
-            self.last_id = self._before.last_id if self._before else 0
-            self.notices = list(self._before.notices) if self._before else []
-            self._left = {one.path for one in self._before.unfinished} if self._before else set()
+            self.before = Before(read(self.folder) if self.journal.last else None, may)
             self._begin(durability, dict(about))
         except BaseException:
-            self._journal.close()
+            self.journal.close()
             raise
-
-    @property
-    def dead(self) -> Mapping[str, Any]:
-        """The first record of the last session before this one; empty when there was none."""
-        return self._before.sessions[-1].run if self._before and self._before.sessions else {}
 
     def _begin(self, durability: str, about: dict[str, Any]) -> None:
         from pexen import __version__
 
         me = Holder.here()
-        name = (self._before and self._before.header.get("run")) or os.path.basename(self.folder)
         record = records.run(
-            name,
+            self.before.name or os.path.basename(self.folder),
             at=time.time(),
             version=__version__,
             durability=durability,
@@ -114,161 +107,67 @@ class Recorder:
         lineage = os.environ.get("PEXEN_LINEAGE", "")
         if lineage:
             record["lineage"] = lineage
-        if self._before is not None:
-            self._before.note_boot(record)
-            self._check_boots()
-        self._journal.append(record)
+        self.before.note_boot(record)
+        self.journal.append(record)
 
     # -- the plan, and what is known of it ----------------------------------------------------------------------------
 
     def plan(self, tasks: Iterable[Task], planner: Planner, *, on_the_fly: bool) -> None:
         """Record tasks that were admitted, and recall what is known of them. Call it before any of them can start."""
-        made = plan.added if on_the_fly else plan.task
-        before = self._before.stories if self._before else {}
-        fresh, again = [], {}
+        made, before = plan.added if on_the_fly else plan.task, self.before
         listed = list(tasks)
-        for task in listed:
-            bound = [(text, [one.name for one in found]) for text, found in planner.bindings(task)]
-            record = made(task, "", bound)
-            record["fingerprint"] = print_ = fingerprint(task, record)
-            story = before.get(task.name)
-            if story is None or story.fingerprint != print_:
-                self._journal.append(record)
-                fresh.append((task.name, story is not None))
-                if story is not None and story.is_finished:
-                    again[task.name] = "it has changed"
-            elif story.is_finished:
-                self._recall(task)
-            elif not story.status:
-                self._take_up(task, planner)
-        if self._before is not None:
-            again.update(self._run_again(listed, planner))
-            for path, why in again.items():
-                self._journal.append(plan.again(path, why))
-            self._note_changes(listed, fresh, again, on_the_fly=on_the_fly)
-
-    def _recall(self, task: Task) -> None:
-        result = self._before.result(task.name, task) if self._before else None
-        if result is not None:
-            self.recalled[task.name] = replayed(result)
-
-    def _take_up(self, task: Task, planner: Planner) -> None:
-        """Take over the attempts of a task without a result, and decide on one whose fate is not known."""
-        assert self._before is not None  # noqa: S101 - for mypy
-        story = self._before.stories[task.name]
-        ends = [records.ended_from(one, self.folder) for one in story.ends]
-        charged = tuple(one for one in ends if one.status is not Status.CANCELLED)
-        if charged:
-            self.earlier[task.name] = charged
-        if story.reboots:
-            self._take_up_rebooted(task.name, story)
-        if story.crashes >= self._may.crashes:
-            why = f"the machine has gone down {story.crashes} times while it alone was running"
-            self._decide(Result(task, Status.CRASHED, details=Details(reason=why)))
-        elif task.once and story.path in self._left:
-            why = "it was started, and what became of it is not known; once=True: it is not run again"
-            self._decide(Result(task, Status.LOST, details=Details(reason=why)))
-        elif story.is_suspect:
-            planner.isolate(task)
-
-    def _take_up_rebooted(self, path: str, story: Story) -> None:
-        """Take over what a task has left for the time after a restart."""
-        wish = story.rebooted
-        self.reboots[path] = story.reboots
-        if "shared" in wish:
-            self.shared[path] = wish["shared"]
-        reports = [one for one in story.reports if one["attempt"] == wish["attempt"]]
-        if reports:
-            self.reported[path] = tuple(map(records.report_from, reports))
-
-    def _decide(self, result: Result) -> None:
-        """Record a result that nothing has to run for."""
-        self._journal.append(records.result(result, self.folder)[0])
-        self.recalled[result.path] = replayed(result)
-
-    def _run_again(self, tasks: list[Task], planner: Planner) -> dict[str, str]:
-        """Take those out of what was recalled that have to run again; return them, with the reason."""
-        again: dict[str, str] = {}
-        for task in tasks:
-            known = self.recalled.get(task.name)
-            if known is not None and known.status is Status.LOST and not task.once:
-                again[task.name] = "it was lost"
-                del self.recalled[task.name]
-        unfinished = [task for task in tasks if task.name not in self.recalled]
-        while unfinished:
-            task = unfinished.pop()
-            for item, (_, providers) in zip(task.requires, planner.bindings(task), strict=True):
-                for one in providers:
-                    known = self.recalled.get(one.name)
-                    if known is None:
-                        continue
-                    if one.volatile:
-                        why = "volatile: what it has done may be gone"
-                    elif parameter_of(item) is not None and isinstance(known.carried, Unstorable):
-                        why = f"its value was not stored: {known.carried.why}"
-                    else:
-                        continue
-                    again[one.name] = why
-                    del self.recalled[one.name]
-                    unfinished.append(one)
-        return again
-
-    def _note_changes(
-        self, tasks: list[Task], fresh: list[tuple[str, bool]], again: dict[str, str], *, on_the_fly: bool
-    ) -> None:  # fmt: skip
-        if on_the_fly or self._before is None:
-            return
-        here = {task.name for task in tasks}
-        self.changes = Changes(
-            finished=len(self.recalled),
-            new=tuple(path for path, was_there in fresh if not was_there),
-            changed=tuple(path for path, was_there in fresh if was_there),
-            removed=tuple(s.path for s in self._before.stories.values() if s.path not in here and not s.is_added),
-            again=tuple((path, why) for path, why in again.items() if why != "it has changed"),
-        )
+        known: dict[int, records.Json] = {}
+        for key, group in groupby(listed, _alike):
+            alike = list(group)
+            record = known.get(key)
+            if record is None:
+                record = made(alike[0], "", *_edges(alike[0], planner))
+                record["fingerprint"] = fingerprint(alike[0], record)
+                if key != id(alike[0]):
+                    known[key] = record
+            if before:
+                alike = [task for task in alike if not before.take_over(task, record["fingerprint"], planner)]
+            for one in plan.together(record, [task.path or task.name for task in alike], _LONGEST):
+                self.journal.append(one)
+        if before:
+            for path, why in before.run_again(listed, planner, on_the_fly=on_the_fly).items():
+                self.journal.append(plan.again(path, why))
+            for result in before.take_decided():
+                self.journal.append(records.result(result, self.folder)[0])
 
     # -- restarts of the machine --------------------------------------------------------------------------------------
 
-    @property
-    def boots(self) -> int:
-        """How often the machine was restarted in this run, before now."""
-        return self._before.restarts if self._before else 0
-
-    def _check_boots(self) -> None:
-        """Raise `StateError` when this run restarts its machine for ever."""
-        if self.boots > self._may.per_run:
-            raise StateError(
-                f"the machine was restarted {self.boots} times in this run, which is enough",
-                facts=[("run", self.folder)],
-                hint="max_reboots allows more",
-            )
-
     def reboot(self, wishes: Iterable[RebootWanted], departure: Departure) -> None:
         """Record that tasks want the machine restarted; `Agreed` is posted when that is safe."""
-        seq, boot = 0, Holder.here().boot
+        boot, last = Holder.here().boot, None
         for wish in wishes:
-            record = records.reboot(wish.attempt, by=wish.by, at=time.time(), boot=boot, shared=wish.shared)
-            seq = self._journal.append(record)
-        self._when_safe(seq, lambda _: self.post(Agreed(departure)))
-        self._journal.push()
+            if last is not None:
+                self._append(last)
+            last = records.reboot(wish.attempt, by=wish.by, at=time.time(), boot=boot, shared=self._shared_of(wish))
+        if last is not None:
+            self._append(last, does=lambda _: self.post(Agreed(departure)))
+        self.journal.push()
+
+    def _shared_of(self, wish: RebootWanted) -> Mapping[str, Any] | None:
+        """Return a task's shared dict as it leaves it, what it has left before the last restart included."""
+        before = self.before.shared.get(wish.attempt.task.name)
+        if before is None or wish.shared is None:
+            return wish.shared if before is None else before
+        return {**before, **wish.shared} if wish.attempt.call is EXECUTE else wish.shared
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
     def started(self, attempt: Attempt, submit: Callable[[], None]) -> None:
-        """Record that an attempt is about to start, and start it: a ``once`` task when that is committed."""
-        seq = self._journal.append(records.started(attempt, at=time.time()))
-        if not (attempt.task.meta and attempt.task.once):
-            submit()
-            return
+        """Record that an attempt at a ``once`` task is about to start, and start it when that is committed."""
         self._held[attempt.id] = attempt
 
         def go(_: object) -> None:
             if self._held.pop(attempt.id, None) is not None:
                 submit()
 
-        self._when_safe(seq, go)
-        self._journal.push()
-        if self._journal.failure is not None:
+        self._append(records.started(attempt, at=time.time()), does=go)
+        self.journal.push()
+        if self.journal.failure is not None:
             self._refuse_held()
 
     def _refuse_held(self) -> None:
@@ -281,98 +180,162 @@ class Recorder:
 
     def returned(self, attempt: Attempt) -> None:
         """Record that an attempt came back unstarted."""
-        self._journal.append(records.returned(attempt))
+        self._append(records.returned(attempt))
 
     def report(self, attempt: Attempt, what: Report, answer: Callable[[str], None] | None = None) -> None:
         """Record a report; call ``answer`` when it is safe, with nothing, or why it never will be."""
-        seq = self._journal.append(records.report(attempt, what))
         if answer is None:
+            self._append(records.report(attempt, what))
             return
-        if not seq:
-            answer("the journal cannot be written")
-            return
-        self._when_safe(seq, lambda _: answer(""))
-        self._journal.push()
+        self._answers[attempt.id, id(answer)] = answer
+
+        def does(_: object) -> None:
+            self._answer((attempt.id, id(answer)), "")
+
+        self._append(records.report(attempt, what), does=does)
+        self.journal.push()
+        if self.journal.failure is not None:
+            self._answer_all("the journal cannot be written")
+
+    def _answer(self, key: tuple[int, int], text: str) -> None:
+        answer = self._answers.pop(key, None)
+        if answer is not None:
+            answer(text)
+
+    def _answer_all(self, text: str) -> None:
+        for key in list(self._answers):
+            self._answer(key, text)
 
     def ended(self, path: str, attempt: Ended) -> None:
         """Record the end of an attempt that is not the task's result."""
-        self._journal.append(records.ended(path, attempt, self.folder))
+        self._append(records.ended(path, attempt, self.folder))
 
-    def result(self, result: Result, shared: Any) -> None:
-        """Record a result; it is posted as `Committed` when it is safe."""
-        if self._stands(result):
+    def result(self, result: Result, finish: Finish | None) -> None:
+        """Record a result, with what the planner is to be told; it is posted as `Committed` when it is safe."""
+        if self.before.stands(result):
             self.post(Committed([result]))
             return
-        record, beside = records.result(result, self.folder, shared=shared)
-        self._when_safe(self._journal.append(record, beside), lambda ready: ready.append(result))
-
-    def _stands(self, result: Result) -> bool:
-        """Tell whether that is what the journal has already: of what fell with a culprit that was recalled."""
-        story = self._before.stories.get(result.path) if self._before else None
-        return bool(story and story.is_finished and not result.start and story.status == result.status)
+        shared, deps_ok = (finish.shared, finish.success) if finish else (None, False)
+        record, beside = records.result(result, self.folder, shared=shared, deps_ok=deps_ok)
+        self._append(record, beside, lambda ready: ready.append(result))
 
     def push(self) -> None:
         """Have what was recorded committed without waiting for more."""
-        self._journal.push()
+        self._collect()
+        self.journal.push()
 
     def flush(self) -> None:
         """Wait until everything recorded so far is committed, or never will be."""
-        self._journal.flush()
+        self._collect()
+        self.journal.flush()
+
+    def wake(self) -> None:
+        """Have what was put aside recorded in a while."""
+        if len(self.starts) + len(self.plain) >= self.journal.wanted:
+            self.journal.wake()
 
     def end(self, how: str, counts: Mapping[str, int], why: str = "") -> None:
         """Record the end of the run, and close the journal."""
-        self._journal.append(records.end(how, counts, at=time.time(), why=why))
-        self._journal.close()
+        self._append(records.end(how, counts, at=time.time(), why=why))
+        self.journal.close()
 
     @property
     def failure(self) -> PexenError | None:
         """Why nothing more is recorded, or None."""
-        return self._journal.failure
+        return self.journal.failure
+
+    # -- what was put aside -------------------------------------------------------------------------------------------
+
+    def _aside(self) -> int:
+        return len(self.starts) + len(self.plain)
+
+    def _append(
+        self, record: records.Json, beside: bytes = b"", does: Callable[[list[Result]], None] | None = None
+    ) -> None:
+        """Record something behind everything that was put aside; ``does`` is to be done when it is committed.
+
+        It never is when the journal has failed, and that is posted then.
+        """
+        with self._lock:
+            is_lost = self._append_aside()
+            seq = self.journal.append(record, beside)
+            if seq and does is not None:
+                self._pending[seq] = does
+            is_lost = is_lost or (does is not None and not seq)
+        if is_lost and self.journal.failure is not None:
+            self.post(Unrecorded(self.journal.failure))
+
+    def _collect(self) -> None:
+        """Append what was put aside."""
+        with self._lock:
+            is_lost = self._append_aside()
+        if is_lost and self.journal.failure is not None:
+            self.post(Unrecorded(self.journal.failure))
+
+    def _append_aside(self) -> bool:
+        """Append what was put aside, under the lock; return whether results were not taken since the journal has failed.
+
+        It looks for results first and for starts second, so that no result is recorded before its start.
+        """
+        plain, starts = self.plain, self.starts
+        is_lost = False
+        while plain or starts:
+            passed = plain[:_LONGEST]
+            started = starts[:]
+            del plain[: len(passed)], starts[: len(started)]
+            if self._elides:
+                started = self._without_settled(started)
+            for one in range(0, len(started), _LONGEST):
+                self.journal.append(records.starts(started[one : one + _LONGEST], self._epoch))
+            if passed:
+                seq = self.journal.append(records.passed(passed, self._elided))
+                if seq:
+                    self._pending[seq] = passed
+                else:
+                    is_lost = True
+        return is_lost
+
+    def _without_settled(self, started: list[Attempt]) -> list[Attempt]:
+        """Leave out the attempts whose plain result is known."""
+        elided, kept = self._elided, []
+        for one in started:
+            if not one.settled:
+                kept.append(one)
+            elif one.id > elided:
+                elided = one.id
+        self._elided = elided
+        return kept
 
     # -- what is safe -------------------------------------------------------------------------------------------------
 
-    def _when_safe(self, seq: int, does: Callable[[list[Result]], None]) -> None:
-        """Have something done when a record is committed, which it may be by now; never when the journal has failed."""
-        with self._lock:
-            if seq and seq > self._safe:
-                self._pending[seq] = does
-                return
-        if seq:
-            self._do([does])
-        elif self._journal.failure is not None:
-            self.post(Unrecorded(self._journal.failure))
-
     def _committed(self, seq: int) -> None:
         with self._lock:
-            self._safe = seq
             due = [self._pending.pop(one) for one in sorted(self._pending) if one <= seq]
         if due:
             self._do(due)
 
-    def _do(self, due: list[Callable[[list[Result]], None]]) -> None:
+    def _do(self, due: list[Callable[[list[Result]], None] | list[Result]]) -> None:
         ready: list[Result] = []
         for does in due:
-            does(ready)
+            if isinstance(does, list):
+                self.post(Committed(does, is_plain=True))
+            else:
+                does(ready)
         if ready:
             self.post(Committed(ready))
 
     def _failed(self, error: PexenError) -> None:
         self.post(Unrecorded(error))
         self._refuse_held()
+        self._answer_all("the journal cannot be written")
 
 
-def replayed(result: Result) -> Result:
-    """Return the result, marked as one of a run before."""
-    about = replace(result.details, replayed=True)
-    return Result(result.task, result.status, result.carried, result.start, result.duration, about)
+def _alike(task: Task) -> int:
+    """Return what is the same number for tasks of which the plan says the same but for their paths."""
+    return id(task if task.meta or task.requires or task.provides else task.callable)
 
 
-def end_leftovers(dead: Mapping[str, Any]) -> None:
-    """End the processes that a run which was killed has left, and remove its temporary folders: they carry its name."""
-    lineage = dead.get("lineage")
-    if not lineage or dead.get("boot") != Holder.here().boot or lineage == os.environ.get("PEXEN_LINEAGE"):
-        return
-    from pexen.pool import files, tree
-
-    tree.reap(tree.end(tree.Family(lineage=lineage).members).killed)
-    files.remove_left(str(lineage))
+def _edges(task: Task, planner: Planner) -> tuple[plan.Bindings, list[str]]:
+    """Return what the requirements of a task were bound to, and the paths of those it comes after."""
+    bound = [(text, [one.name for one in found]) for text, found in planner.bindings(task)] if task.requires else ()
+    return bound, [one.name for one in planner.followed(task)] if "after" in task.meta else []

@@ -26,13 +26,14 @@ from pexen.model.task import held_by
 from pexen.pool import subreaper
 from pexen.pool.base import outcome_of
 from pexen.sched.around import Around
-from pexen.sched.decide import WAKE, Decider, Judged, World
+from pexen.sched.decide import Decider
 from pexen.sched.mailbox import Mailbox
 from pexen.sched.sleep import Sleepers
 from pexen.sched.strays import Strays
 from pexen.sched.timers import Timers
 from pexen.sched.verdict import Judge
 from pexen.sched.watchdog import Watchdog
+from pexen.sched.world import WAKE, Judged, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -111,6 +112,7 @@ class Run:
         self._watchdog = Watchdog(
             self._decider.flying, self._mailbox.post, self._timers, timeout, deadline=deadline, notice=self._tell_of
         )
+        self._in_background = False
         self._closing = threading.Lock()
         self._finished = threading.Event()
         self._inline: list[Any] = [pool for pool in self._pools if getattr(pool, "driven", False)]
@@ -131,6 +133,8 @@ class Run:
             if self._decider.stalled and len(fresh) <= limit:
                 self._mailbox.post(WAKE)
             yield result
+        if self._in_background:
+            self.wait_closed()  # whoever comes next finds the journal free
         if self._decider.error is not None:
             raise self._decider.error
 
@@ -211,6 +215,8 @@ class Run:
 
     def begin(self) -> None:
         """Open the pools and let the first tasks start."""
+        with self.lock:
+            self._decider.take_over()
         if self._subreap:
             subreaper.become_subreaper()
         for pool in self._pools:
@@ -228,6 +234,7 @@ class Run:
             self._decider.fallen += self._planner.add(tasks)
             if self._recorder is not None:
                 self._recorder.plan(tasks, self._planner, on_the_fly=True)
+                self._decider.take_over()
             self._decider.over = False
         self._mailbox.post(WAKE)
         return True
@@ -236,6 +243,7 @@ class Run:
         """Take the unstarted ones of the tasks out; ask (or force) those in flight to stop."""
         with self.lock:
             self._decider.fallen += self._planner.cancel(tasks)
+            self._decider.withdraw(tasks)
             flying = self._decider.in_flight(tasks)
         for attempt in flying:
             attempt.lane.pool.cancel(attempt, force=force)
@@ -260,6 +268,7 @@ class Run:
 
     def drive_in_background(self) -> None:
         """Have a thread stay until the run is over, and close it."""
+        self._in_background = True
 
         def stay() -> None:
             try:
@@ -352,6 +361,8 @@ class Run:
     # -- carrying out: outside of the lock ------------------------------------------------------------------------
 
     def _carry_out(self, commands: list[Any]) -> None:
+        recorder = self._recorder
+        starts = None if recorder is None else recorder.starts
         for attempt in commands:
             if attempt.__class__ is not Attempt:
                 attempt()
@@ -362,10 +373,14 @@ class Run:
                 if refused is not None:
                     self._mailbox.post(refused)
                     continue
-            if self._recorder is not None:
-                self._recorder.started(attempt, partial(self._start, attempt))
-            else:
-                self._start(attempt)
+            if recorder is not None:
+                if (meta and "once" in meta and attempt.task.once) or recorder.before.is_suspect(attempt.task):
+                    recorder.started(attempt, partial(self._start, attempt))
+                    continue
+                starts.append(attempt)  # type: ignore[union-attr]
+            self._start(attempt)
+        if starts and len(starts) >= recorder.journal.wanted:  # type: ignore[union-attr]
+            recorder.wake()  # type: ignore[union-attr]
         if self._inline and self._sleepers:
             self._sleepers.wake()
 

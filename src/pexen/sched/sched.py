@@ -19,10 +19,10 @@ from pexen.model.meta import duration
 from pexen.model.result import Results
 from pexen.model.task import Task, as_task
 from pexen.sched.around import check as check_around
-from pexen.sched.decide import DEFAULT
 from pexen.sched.reboot import Reboots
 from pexen.sched.run import Run, Running
 from pexen.sched.verdict import checked
+from pexen.sched.world import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from pexen.model.waiver import Waiver
     from pexen.pool.base import Pool
     from pexen.sched.reboot import Wish
-    from pexen.sched.recorder import Changes, Recorder
+    from pexen.sched.recorder import Recorder
+    from pexen.sched.resume import Changes
 
 NO_REBOOTS = Reboots()
 """Whoever asks for a restart of the machine ends the run, and somebody else has to do it."""
@@ -159,6 +160,7 @@ class Sched:
             yield from run
         finally:
             run.close()
+        run.wait()  # raises what has gone wrong since: the last record could not be written
 
     def open(self) -> Run:
         """Run, driven by the caller: from one thread `Run.take` until that returns None, then `Run.close`."""
@@ -260,21 +262,37 @@ class Sched:
         """Open the journal, end what an earlier run has left behind, and recall what that has finished."""
         if self._recording is None:
             return None
-        from pexen.sched.recorder import Recorder, end_leftovers  # only runs with a journal pay for it
+        from pexen.sched.recorder import Recorder
+        from pexen.sched.resume import end_leftovers  # only runs with a journal pay for it
 
         with suppress(OSError):  # the journal says it better if that cannot be
             os.makedirs(self._recording[0], 0o700, exist_ok=True)
         recorder = Recorder(*self._recording, self._reboots)
-        end_leftovers(recorder.dead)
-        left = [task for task in self._planner.tasks() if not self._planner.is_final(task)]
-        recorder.plan(left, self._planner, on_the_fly=False)
-        recorder.push()
+        try:
+            end_leftovers(recorder.before.dead)
+            left = self._planner.tasks()
+            if len(left) > self._planner.unfinished:
+                left = [task for task in left if not self._planner.is_final(task)]
+            recorder.plan(left, self._planner, on_the_fly=False)
+            recorder.push()
+        except BaseException:
+            recorder.journal.close()
+            raise
         return recorder
 
     @property
     def changes(self) -> Changes | None:
         """How the tasks differ from those of the run that is taken up again; None without one."""
-        return self._recorder.changes if self._recorder else None
+        return self._recorder.before.changes if self._recorder else None
+
+    @property
+    def notices(self) -> list[str]:
+        """What is to be said about the journal, in words."""
+        recorder = self._recorder
+        if recorder is None:
+            return []
+        forgets = [f"the record does not survive a restart: it is on {recorder.forgets}"] if recorder.forgets else []
+        return [*recorder.before.notices, *forgets]
 
     def _end(self, run: Run) -> None:
         with self._lock:

@@ -1,6 +1,6 @@
-"""Verdicts for people: what was expected to fail, and what somebody has waived.
+"""Verdicts: what the end of an attempt means; and for people what was expected to fail, and what somebody has waived.
 
-Neither changes what dependants do: those go by the original status, which stays beside the verdict. An expected failure
+Neither of these changes what dependants do: those go by the original status, which stays beside the verdict. An expected failure
 (``xfail``) is ``passed``, and ``warned`` when it did not come. A failure that a waiver applies to is ``warned``.
 
 A waiver is a user's function on the result and the facts of the machine, so it runs outside of any lock. One that
@@ -19,6 +19,9 @@ from pexen.model.waiver import Waiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from pexen.model.attempt import Attempt
+    from pexen.model.result import Outcome
 
 _NO_VERDICT = frozenset({Status.LOST, Status.CANCELLED, Status.SKIPPED})
 """What says nothing about the task."""
@@ -81,3 +84,30 @@ def checked(waivers: Any) -> list[Waiver]:
                 f"waivers holds {type(one).__name__}, which is no waiver", hint='decorate it: @pexen.waiver("reason")'
             )
     return found
+
+
+def verdict_of(outcome: Outcome, attempt: Attempt, killed: str) -> tuple[Status, str, str]:
+    """Return status, reason and what has leaked; an attempt that had ended before it was struck was in time."""
+    status, reason = outcome.status, outcome.reason
+    if attempt.condemned and status is Status.CANCELLED:
+        status, reason = Status.ERROR, attempt.condemned
+    if attempt.struck and not (status is Status.PASSED and not attempt.cancelled):
+        status, reason = Status.TIMEOUT, reason if "still runs" in reason else attempt.struck
+        if attempt.watch is not None and attempt.watch.is_forced and "still runs" not in reason:
+            reason += "; it did not stop when asked and was killed"
+    if not killed:
+        return status, reason, ""
+    if attempt.cancelled:
+        return status, f"{reason}; killed {killed}", ""
+    return status, reason, killed
+
+
+SAID = {
+    Status.ERROR: "ended in an error",
+    Status.TIMEOUT: "timed out",
+    Status.LOST: "was lost",
+    Status.SKIPPED: "was skipped",
+    Status.CANCELLED: "was cancelled",
+}
+"""How the reason for a skip tells of its culprit."""
+UNCONTROLLED = frozenset({Status.ERROR, Status.TIMEOUT, Status.CRASHED, Status.LOST})

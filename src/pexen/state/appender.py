@@ -44,6 +44,7 @@ class Appender:
         self._sync = sync
         self._steps = steps
         self._fd = -1
+        self._has_folder = False
         self._lock: Lock | None = None
         self._reserve = Reserve()
         try:
@@ -126,9 +127,13 @@ class Appender:
     def _put_beside(self, seq: int, data: bytes) -> None:
         """Write what belongs to a line into a file of its own, which is complete when it has its name."""
         folder, steps = f"{self._folder}/{VALUES}", self._steps
-        with suppress(FileExistsError):
-            os.mkdir(folder, 0o700)
-            os.chmod(folder, 0o700)
+        if not self._has_folder:
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+                os.chmod(folder, 0o700)
+            if self._sync:
+                self._sync_names(self._folder)  # also if it was there: whoever made it may have died before this
+            self._has_folder = True
         path = f"{folder}/{seq}.json"
         with suppress(FileNotFoundError):
             os.unlink(f"{path}.new")
@@ -138,16 +143,24 @@ class Appender:
             write_all(steps, fd, data)
             if self._sync:
                 steps.fsync(fd)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(f"{path}.new")  # half a value: nobody will read it, and it may be what fills the disk
+            raise
         finally:
             os.close(fd)
         steps.replace(f"{path}.new", path)
         if self._sync:
-            fd = self._reserve.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                steps.fsync(fd)
-            finally:
-                os.close(fd)
+            self._sync_names(folder)
         self._reserve.refill()
+
+    def _sync_names(self, folder: str) -> None:
+        """Make the names in a folder durable, what they stand for being so already."""
+        fd = self._reserve.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._steps.fsync(fd)
+        finally:
+            os.close(fd)
 
     def look(self) -> None:
         """See whether the file is in its place: what is written to one that was removed is lost. Raises `StateError`."""

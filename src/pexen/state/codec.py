@@ -60,19 +60,19 @@ def with_msgspec() -> Codec | None:
         from msgspec.json import Decoder, Encoder
     except ImportError:
         return None
-    write, read, slow = Encoder().encode, Decoder().decode, with_json()
+    write, read = Encoder().encode, Decoder().decode
 
     def encode(value: Any) -> bytes:
         try:
             return write(value)
         except (UnicodeEncodeError, TypeError):
-            return slow.encode(value)
+            return with_json().encode(value)
 
     def decode(data: bytes) -> Any:
         try:
             return read(data)
         except (MsgspecError, ValueError, RecursionError):
-            return slow.decode(data)
+            return with_json().decode(data)
 
     return Codec(encode, decode)
 

@@ -1,17 +1,24 @@
 """Fingerprints: by which a resumed run sees that a task is not the one it was.
 
 Over what the plan says of the task (what it runs, metadata, requirements as they were written, names it provides), the
-contents of the executable, and the code of the function. Of code it is the compiled form, without line numbers: a
-comment changes nothing, another Python version everything. What a function calls is not looked at.
+contents of the executable (and of the script, where that is an interpreter), and the code of the function. Of code it is
+the compiled form, without line numbers: a comment changes nothing, another Python version everything. What a function
+calls is not looked at.
 """
 
 from __future__ import annotations
 
 import os
-from functools import lru_cache
-from hashlib import blake2b
-from types import CodeType
+import re
+from functools import lru_cache, partial
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
+
+try:
+    from _blake2 import blake2b  # hashlib loads OpenSSL too, which takes 3 ms
+except ImportError:
+    from hashlib import blake2b
+from stat import S_ISREG
 
 from pexen.model.command import Command
 from pexen.state import codec
@@ -31,20 +38,30 @@ def fingerprint(what: Task, record: Mapping[str, Any]) -> str:
         record["what"], [edge["text"] for edge in record.get("requires", ())], record.get("provides"),
         record.get("meta"), record.get("left_out"),
     ]  # fmt: skip
-    digest = blake2b(codec.fastest().encode(said), digest_size=8)
+    digest = blake2b(codec.with_json().encode(said), digest_size=8)
     digest.update(_of_command(what.callable) if type(what.callable) is Command else _of_callable(what.callable))
     return digest.hexdigest()
 
 
 def _of_command(command: Command) -> bytes:
+    """Return a digest of the executable, and of the script that it is an interpreter for."""
     if command.shell or not command.argv:
         return b""
-    file = command.argv[0]
-    if "/" not in file:
-        return b""
+    files = [command.argv[0]] if "/" in command.argv[0] else []
+    if _INTERPRETER.fullmatch(os.path.basename(command.argv[0])):
+        files += [one for one in command.argv[1:] if not one.startswith("-")][:1]
+    return b"".join(_of_path(os.path.join(command.cwd or "", one)) for one in files)
+
+
+_INTERPRETER = re.compile(r"(ba|da|k|z)?sh|(python|pypy|perl|ruby|lua|tclsh|guile)[0-9.]*|node|php|awk|Rscript")
+
+
+def _of_path(file: str) -> bytes:
     try:
-        status = os.stat(os.path.join(command.cwd or "", file))
-        return _of_file(os.path.join(command.cwd or "", file), status.st_size, status.st_mtime_ns, status.st_ino)
+        status = os.stat(file)
+        if not S_ISREG(status.st_mode):
+            return b""
+        return _of_file(file, status.st_size, status.st_mtime_ns, status.st_ino)
     except (OSError, ValueError):
         return b""
 
@@ -59,18 +76,22 @@ def _of_file(file: str, size: int, changed: int, _inode: int) -> bytes:
 
 def _of_callable(what: Any) -> bytes:
     """Return a digest of the code of a function, a partial or a bound method; runs nothing of the user's."""
+    held = b""
     for _ in range(10):
         kind = type(what)
         if hasattr(kind, "pexen_where"):  # one that lives in another process, see `pexen.factory.carried`
-            return str(what.digest).encode()
-        if kind.__module__ == "functools" and kind.__name__ == "partial":
+            return held + str(what.digest).encode()
+        if kind is partial:
+            held += _of_constant(what.args) + _of_constant(tuple(sorted(what.keywords.items())))
             what = what.func
-        elif kind.__name__ == "method" and kind.__module__ == "builtins":
+        elif kind is MethodType:
             what = what.__func__
         else:
             break
-    code = getattr(what, "__code__", None) if type(what).__name__ == "function" else None
-    return _of_code(code) if type(code) is CodeType else b""
+    if type(what) is not FunctionType:
+        return held
+    defaults = what.__defaults__ or (), tuple(sorted((what.__kwdefaults__ or {}).items()))
+    return held + _of_code(what.__code__) + (_of_constant(defaults) if any(defaults) else b"")
 
 
 @lru_cache(4096)
@@ -84,10 +105,17 @@ def _of_code(code: CodeType) -> bytes:
 
 
 def _of_constant(one: Any) -> bytes:
-    if type(one) is CodeType:
+    """Return what tells a constant of plain types from others; of anything else, whose code would run, its type."""
+    kind = type(one)
+    if kind is CodeType:
         return _of_code(one)
-    if type(one) is frozenset:  # in an order of its own under each hash seed
+    if kind is frozenset:  # in an order of its own under each hash seed
         return b"".join(sorted(map(_of_constant, one)))
-    if type(one) is tuple:
+    if kind in {tuple, list}:
         return b"(" + b"".join(map(_of_constant, one)) + b")"
-    return f"{type(one).__name__} {one!r}\0".encode(errors="surrogatepass")
+    if kind in _PLAIN:
+        return f"{kind.__name__} {one!r}\0".encode(errors="surrogatepass")
+    return f"{kind.__name__}\0".encode(errors="surrogatepass")
+
+
+_PLAIN = frozenset({type(None), type(...), bool, int, float, complex, str, bytes})

@@ -5,11 +5,16 @@ written in groups, and ``committed(seq)`` then says that every record up to that
 
 - ``"full"``: on the disk. The journal's own thread waits until `GATHER` seconds have passed or `ENOUGH` records have come,
   writes them with one ``write`` and one ``fdatasync``, and calls back. What comes meanwhile is the next group.
-- ``"process"``: with the kernel, which survives the end of this process. The same thread does it, without the sync.
+- ``"process"``: with the kernel, which survives the end of this process. The same thread does it, without the sync, but only
+  after `QUIET` seconds in which nobody has pushed: waking it costs more than writing.
 
 `push` is for whoever has something to wait for: "full" is then written without waiting for more, "process" at once by the
 caller itself, unless somebody is just writing, who then takes these records as well. Like the mailbox: append first,
 try the lock second, and look at the queue after giving it back, so that no record is left behind.
+
+**Put aside.** Who has many small things to record need not make a record of each: ``aside()`` tells how many there are, and
+the thread calls ``collect()``, which appends them in as few records as it likes, before it writes. Whoever puts something
+aside compares its number with `wanted` afterwards, and calls `wake` where that is reached.
 
 **When it fails** (no space, a quota, a limit, a failing disk) nothing is tried again: after an fsync that failed nobody knows
 what is on the disk. What was half written is cut off, so that the file can be read, and read on after a restart; the error
@@ -39,10 +44,14 @@ if TYPE_CHECKING:
 
 GATHER = 0.003
 """Seconds that records wait for company."""
+QUIET = 0.01
+"""With "process": seconds in which nobody writes before the thread does."""
 ENOUGH = 64
 """Records that are company enough."""
 _BUSY = 1 << 62
 """How many records the thread waits for while it does not wait."""
+_NONE = 1 << 61
+"""And while no number of them is to wake it."""
 
 
 class Journal:
@@ -63,9 +72,11 @@ class Journal:
         durability: Literal["full", "process"] = "full",
         committed: Callable[[int], None] | None = None,
         failed: Callable[[PexenError], None] | None = None,
+        aside: Callable[[], int] | None = None,
+        collect: Callable[[], None] | None = None,
         damaged_ok: bool = False,
         steps: Steps = STEPS,
-        gather: float = GATHER,
+        gather: float | None = None,
     ) -> None:
         if durability not in {"full", "process"}:
             raise StateError(f"durability is 'full' or 'process', not {durability!r}")
@@ -76,7 +87,9 @@ class Journal:
         self._sync = durability == "full"
         self._tell_committed = committed or _ignore
         self._tell_failed = failed or _ignore
-        self._gather = gather
+        self._aside = aside or int
+        self._collect = collect or _do_nothing
+        self._gather = gather or (GATHER if self._sync else QUIET)
         self._encode = codec.fastest().encode
         self._queue: deque[tuple[bytes, bytes]] = deque()
         self._closed = False
@@ -96,8 +109,8 @@ class Journal:
         self._hurry = 0
         self._bell = threading.Lock()
         self._bell.acquire()
-        self._wanted = _BUSY
-        """How many records in the queue wake the journal's thread."""
+        self.wanted = _BUSY
+        """How many records in the queue, or put aside, wake the journal's thread."""
         _OPEN.add(self)
         self._thread = threading.Thread(target=self._work, name="pexen-journal", daemon=True)
         self._thread.start()
@@ -117,16 +130,22 @@ class Journal:
             self.last = seq = self.last + 1
             queue = self._queue
             queue.append((body, beside))
-            if len(queue) >= self._wanted:
+            if len(queue) >= self.wanted:
                 self._ring()
         return seq
+
+    def wake(self) -> None:
+        """Have the thread look at what was put aside, if it sleeps."""
+        with self._lock:
+            if self.wanted != _BUSY:
+                self._ring()
 
     def push(self) -> None:
         """See that what was appended is committed without waiting for more; "process" writes it here and now."""
         if self._sync:
             with self._lock:
                 self._hurry = self.last
-                if self._wanted != _BUSY:
+                if self.wanted != _BUSY:
                     self._ring()
             return
         self._write_if_nobody_does()
@@ -152,9 +171,7 @@ class Journal:
                 return
             self._closed = True
         self.flush()
-        with self._lock:
-            if self._wanted != _BUSY:
-                self._ring()
+        self.wake()
         self._thread.join()
         with self._writing:
             try:
@@ -184,13 +201,23 @@ class Journal:
 
     def _ring(self) -> None:
         """Wake the thread, which sleeps; the lock is held."""
-        self._wanted = _BUSY
+        self.wanted = _BUSY
         self._bell.release()
 
     # -- the journal's thread -----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         while self._sleep_until_there_is_something():
+            before = self.committed
+            self._sleep_until_there_is_more()
+            if not self._sync and self.committed != before:
+                continue  # others write, and what has come since has not waited for long
+            try:
+                self._collect()
+            except BaseException as error:  # noqa: BLE001 - as in `_commit`
+                with self._writing:
+                    self._fail(error)
+                    self._writer = 0
             if self._sync:
                 with self._writing:
                     self._commit()
@@ -198,26 +225,33 @@ class Journal:
                 self._write_if_nobody_does()
 
     def _sleep_until_there_is_something(self) -> bool:
-        """Wait for records, then for more of them; False when the journal is closed and there are none left."""
-        queue = self._queue
+        """Wait for records; False when the journal is closed and there are none left."""
         with self._lock:
-            idle = not queue
-            if idle:
-                if self._closed:
-                    return False
-                self._wanted = 1
-        if idle:
-            self._bell.acquire()
+            self.wanted = 1  # first: who puts something aside looks at this afterwards
+            idle = not self._queue and (self._closed or self.failure is not None or not self._aside())
+            if not idle or self._closed:
+                self.wanted = _BUSY
+                return not idle
+        self._bell.acquire()
+        return True
+
+    def _sleep_until_there_is_more(self) -> None:
+        """Wait for company of what there is."""
         with self._lock:
-            if len(queue) >= ENOUGH or self._closed or self._hurry > self.committed or self.failure:
-                return True
-            self._wanted = ENOUGH
+            self.wanted = ENOUGH if self._sync else _NONE
+            if (
+                len(self._queue) + self._aside() >= self.wanted
+                or self._closed
+                or self._hurry > self.committed
+                or self.failure
+            ):
+                self.wanted = _BUSY
+                return
         if not self._bell.acquire(timeout=self._gather):
             with self._lock:
-                if self._wanted == _BUSY:
+                if self.wanted == _BUSY:
                     self._bell.acquire()  # somebody has rung since
-                self._wanted = _BUSY
-        return True
+                self.wanted = _BUSY
 
     def _write_if_nobody_does(self) -> None:
         """Write what is queued; whoever is writing already takes it as well."""
@@ -295,6 +329,10 @@ def abandon() -> None:
 
 
 def _ignore(_: object) -> None:
+    """Do nothing."""
+
+
+def _do_nothing() -> None:
     """Do nothing."""
 
 

@@ -17,7 +17,7 @@ from pexen.state.records import NOTHING, note
 from pexen.state.values import snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pexen.state.records import Json
 
@@ -52,6 +52,17 @@ def added(what: Task, fingerprint: str, bound: Bindings = (), after: Iterable[st
     if by:
         record["by"] = by
     return record
+
+
+def together(record: Json, paths: list[str], most: int) -> Iterator[Json]:
+    """Yield the records of tasks that differ in nothing but their path; ``record`` is that of one of them."""
+    if paths == [record["path"]]:
+        yield record
+        return
+    for start in range(0, len(paths), most):
+        part = paths[start : start + most]
+        told = ("path", part[0]) if len(part) == 1 else ("paths", part)
+        yield dict(told if key == "path" else (key, value) for key, value in record.items())
 
 
 def again(path: str, why: str) -> Json:

@@ -71,21 +71,21 @@ class Story:
     """What the journal has on one task.
 
     ``status`` is that of its result, empty without one; ``again`` why it is to run again although it has one; ``seq`` the
-    number of the result's record; ``attempts`` how often it was started and not returned; ``by`` who added it on the fly.
-    ``reboots`` is how often the machine was restarted for it, ``rebooted`` the last request for that, ``crashes`` how often
-    it was alone when the machine went down unannounced; ``is_suspect`` tells that it ran then, alone or not. What is ``raw``
-    are records as they were read.
+    number of the result's record, ``place`` its place in there; ``attempts`` how often it was started and not returned;
+    ``by`` who added it on the fly. ``reboots`` is how often the machine was restarted for it, ``rebooted`` the last request for
+    that, ``crashes`` how often it was alone when the machine went down unannounced; ``is_suspect`` tells that it ran then,
+    alone or not. What is ``raw`` are records as they were read, without what others share with it.
     """
 
     __slots__ = (
-        "again", "anew", "attempts", "by", "crashes", "fingerprint", "is_added", "is_suspect", "path", "raw_ends",
+        "again", "anew", "attempts", "by", "crashes", "fingerprint", "is_added", "is_suspect", "path", "place", "raw_ends",
         "raw_plan", "raw_reports", "raw_result", "rebooted", "reboots", "seq", "status",
     )  # fmt: skip
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.fingerprint = self.status = self.again = self.by = ""
-        self.attempts = self.crashes = self.reboots = self.seq = 0
+        self.attempts = self.crashes = self.reboots = self.seq = self.place = 0
         self.is_added = self.is_suspect = False
         self.rebooted: Mapping[str, Any] = _NOTHING
         self.anew: Story | None = None
@@ -93,6 +93,19 @@ class Story:
         self.raw_plan = self.raw_result = b""
         self.raw_ends: tuple[bytes, ...] | list[bytes] = ()
         self.raw_reports: tuple[bytes, ...] | list[bytes] = ()
+
+    def drop(self, number: int) -> None:
+        """Forget what an attempt said that was not charged: another one has its number. Not what led to a restart."""
+        kept = self.rebooted.get("attempt") == number
+        self.raw_ends = [one for one in self.raw_ends if _decoded(one)["attempt"] != number]
+        self.raw_reports = [one for one in self.raw_reports if kept or _decoded(one)["attempt"] != number]
+
+    def start_anew(self, *, keep: bool) -> None:
+        """Forget what is known of an older version of the task; ``keep`` what belongs to its result."""
+        self.crashes = self.reboots = 0
+        self.is_suspect, self.rebooted = False, _NOTHING
+        if not keep:
+            self.raw_ends, self.raw_reports = (), ()
 
     @property
     def is_finished(self) -> bool:
@@ -102,7 +115,10 @@ class Story:
     @property
     def plan(self) -> Mapping[str, Any]:
         """Its ``task`` or ``added`` record; only its path where that is missing."""
-        return _decoded(self.raw_plan) if self.raw_plan else {"path": self.path, "what": {"name": self.path}}
+        if not self.raw_plan:
+            return {"path": self.path, "what": {"name": self.path}}
+        record = _decoded(self.raw_plan)
+        return record if "path" in record else {**record, "path": self.path}  # shared with others
 
     @property
     def ends(self) -> list[Mapping[str, Any]]:
@@ -117,7 +133,10 @@ class Story:
     @property
     def result(self) -> Mapping[str, Any] | None:
         """Its ``result`` record, or None."""
-        return _decoded(self.raw_result) if self.raw_result else None
+        if not self.raw_result:
+            return None
+        record = _decoded(self.raw_result)
+        return records.passed_from(record) if isinstance(record, list) else record
 
 
 class Record:
@@ -202,7 +221,7 @@ class Record:
 
     def results(self) -> Iterator[Result]:
         """Yield all results in the order in which they were recorded."""
-        for story in sorted((one for one in self.stories.values() if one.status), key=lambda one: one.seq):
+        for story in sorted((s for s in self.stories.values() if s.status), key=lambda s: (s.seq, s.place)):
             found = self.result(story.path)
             if found is not None:
                 yield found
@@ -289,19 +308,30 @@ class Record:
             return
         self.restarts += 1
         for path, wish in before.reboots.items():
-            story = self._story(path)
+            story = self._unfinished(path)
             story.reboots += 1
             story.rebooted = wish
         if before.end is None and not before.reboots:
             for path in before.left:
-                self._story(path).is_suspect = True
-                self._story(path).crashes += len(before.left) == 1
+                story = self._unfinished(path)
+                story.is_suspect = True
+                story.crashes += len(before.left) == 1
+
+    def _unfinished(self, path: str) -> Story:
+        """Return the story of a task's next result: of one that runs again, what is recorded since."""
+        story = self._story(path)
+        return story.anew or story
 
     def _take_task(self, record: Mapping[str, Any], body: bytes) -> None:
-        story = self._story(record["path"])
-        story.fingerprint, story.raw_plan = record["fingerprint"], body
-        if record["kind"] == "added":
-            story.is_added, story.by = True, record.get("by", "")
+        if "paths" in record:
+            body = codec.fastest().encode({key: value for key, value in record.items() if key != "paths"})
+        for path in record["paths"] if "paths" in record else [record["path"]]:
+            story = self._story(path)
+            if story.fingerprint not in {"", record["fingerprint"]}:
+                self._unfinished(path).start_anew(keep=bool(story.status and not story.anew))
+            story.fingerprint, story.raw_plan = record["fingerprint"], body
+            if record["kind"] == "added":
+                story.is_added, story.by = True, record.get("by", "")
 
     def _take_again(self, record: Mapping[str, Any], _body: bytes) -> None:
         story = self._story(record["path"])
@@ -310,10 +340,25 @@ class Record:
             story.anew = story.anew or Story(story.path)
 
     def _take_started(self, record: Mapping[str, Any], _body: bytes) -> None:
-        path = record["path"]
-        start = Start(path, record["attempt"], record["id"], record["at"], record.get("pid", 0), record.get("start", 0))
-        self._session().left[path] = start
-        self._story(path).attempts += 1
+        self._start(
+            Start(
+                record["path"], record["attempt"], record["id"], record["at"], record.get("pid", 0),
+                record.get("start", 0),
+            )
+        )  # fmt: skip
+
+    def _take_starts(self, record: Mapping[str, Any], _body: bytes) -> None:
+        for path, number, id_, at in record["attempts"]:
+            self._start(Start(path, number, id_, at))
+
+    def _start(self, start: Start) -> None:
+        session = self._session()
+        session.left[start.path] = start
+        session.reboots.pop(start.path, None)  # nothing came of it
+        self._story(start.path).attempts += 1
+        story = self._unfinished(start.path)
+        if story.raw_ends or story.raw_reports:
+            story.drop(start.attempt)
         self.last_id = max(self.last_id, start.id)
 
     def _take_returned(self, record: Mapping[str, Any], _body: bytes) -> None:
@@ -321,26 +366,38 @@ class Record:
             self._story(record["path"]).attempts -= 1
 
     def _take_report(self, record: Mapping[str, Any], body: bytes) -> None:
-        story = self._story(record["path"])
-        story = story.anew or story
+        story = self._unfinished(record["path"])
         story.raw_reports = _added(story.raw_reports, body)
 
     def _take_ended(self, record: Mapping[str, Any], body: bytes) -> None:
-        story = self._story(record["path"])
+        story = self._unfinished(record["path"])
         self._session().left.pop(story.path, None)
-        story = story.anew or story
+        self._session().reboots.pop(story.path, None)
         story.raw_ends = _added(story.raw_ends, body)
 
     def _take_result(self, record: Mapping[str, Any], body: bytes) -> None:
-        story = self._story(record["path"])
-        self._session().left.pop(story.path, None)
-        self._session().reboots.pop(story.path, None)
+        self._finish(record["path"], record["status"], body, elided="id" in record)
+        self.last_id = max(self.last_id, record.get("id", 0))
+
+    def _take_results(self, record: Mapping[str, Any], _body: bytes) -> None:
+        encode = codec.fastest().encode
+        for place, row in enumerate(record["passed"]):
+            path, _start, _duration, *_value = row
+            self._finish(path, "passed", encode(row), place, elided=True)
+        self.last_id = max(self.last_id, record.get("id", 0))
+
+    def _finish(self, path: str, status: str, raw: bytes, place: int = 0, *, elided: bool) -> None:
+        story = self._story(path)
+        self._session().reboots.pop(path, None)
+        if self._session().left.pop(path, None) is None and elided:
+            story.attempts += 1  # the record of its start was left out
         if story.is_finished:
             self.duplicates += 1
             return
         if story.anew is not None:
             story.raw_ends, story.raw_reports, story.anew = story.anew.raw_ends, story.anew.raw_reports, None
-        story.status, story.again, story.seq, story.raw_result = record["status"], "", self.last, body
+        story.status, story.again, story.seq, story.raw_result = status, "", self.last, raw
+        story.place = place
 
     def _take_reboot(self, record: Mapping[str, Any], _body: bytes) -> None:
         session = self._session()
@@ -365,10 +422,12 @@ class Record:
         "added": _take_task,
         "again": _take_again,
         "started": _take_started,
+        "starts": _take_starts,
         "returned": _take_returned,
         "report": _take_report,
         "ended": _take_ended,
         "result": _take_result,
+        "results": _take_results,
         "reboot": _take_reboot,
         "stopped": _take_stopped,
         "end": _take_end,

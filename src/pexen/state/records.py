@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from pexen.model.result import Details, Ended, Failure, Output, Report, Result, Status
@@ -27,6 +28,10 @@ SCHEMA = 1
 INLINE = 1 << 20
 """Bytes of JSON beyond which a value goes into a file of its own."""
 NOTHING: Mapping[str, Any] = {}
+_EXACT = 1 << 53
+"""Up to which every reader of JSON reads an integer exactly."""
+_SHORT = 200
+"""Characters of a text that is written with many others."""
 
 Json = dict[str, Any]
 
@@ -101,6 +106,16 @@ def started(attempt: Attempt, *, at: float, process: tuple[int, int] | None = No
     return record
 
 
+def starts(attempts: Sequence[Attempt], epoch: float) -> Json:
+    """Return the record that attempts are about to start, or have done so; ``epoch`` is that of the monotonic clock."""
+    now = time()
+    when = [one.started + epoch if one.started else now for one in attempts]
+    if len(attempts) == 1:
+        return started(attempts[0], at=when[0])
+    rows = [[one.task.name, one.number, one.id, at] for one, at in zip(attempts, when, strict=True)]
+    return {"kind": "starts", "attempts": rows}
+
+
 def returned(attempt: Attempt) -> Json:
     """Return the record that an attempt came back unstarted."""
     return {"kind": "returned", "path": attempt.task.name, "attempt": attempt.number, "id": attempt.id}
@@ -128,13 +143,16 @@ def ended(path: str, attempt: Ended, folder: str = "") -> Json:
     return {"kind": "ended", "path": path, **_end(attempt, folder)}
 
 
-def result(what: Result, folder: str = "", *, shared: Any = None) -> tuple[Json, bytes]:
+def result(what: Result, folder: str = "", *, shared: Any = None, deps_ok: bool = False) -> tuple[Json, bytes]:
     """Return the record of a task's result, which includes the end of its last attempt, and what to store beside it.
 
-    ``shared`` is the task's shared dict where it wrote to it. May take long for a large value: not to be called under a lock.
+    ``shared`` is the task's shared dict where it wrote to it; ``deps_ok`` tells that its dependants may run, though it failed.
+    May take long for a large value: not to be called under a lock.
     """
     record: Json = {"kind": "result", "path": what.task.name, "status": str(what.status)}
     _add_details(record, what, folder)
+    if deps_ok and not (what.original or what.status).is_success:
+        record["deps_ok"] = True
     value = what.carried
     if value is None and shared is None:
         return record, b""
@@ -145,6 +163,41 @@ def result(what: Result, folder: str = "", *, shared: Any = None) -> tuple[Json,
     data = codec.fastest().encode(large)
     record["beside"] = {"size": len(data), "crc": checksum(data), "holds": sorted(large)}
     return record, data
+
+
+def is_simple(value: Any) -> bool:
+    """Tell whether a value can be stored as it is, which takes no time to see; most that can are not simple."""
+    kind = type(value)
+    if kind is int:
+        return bool(-_EXACT <= value <= _EXACT)
+    return kind is bool or (kind is str and len(value) <= _SHORT and value.isascii())
+
+
+def passed(results: Sequence[Result], elided: int = 0) -> Json:
+    """Return the record of results of which there is nothing to say but that they have passed at the first attempt.
+
+    Their values are None or `is_simple`. ``elided`` is the highest id of attempts whose start was not recorded, or 0.
+    """
+    rows = [
+        (one.task.path, one.start, one.duration)
+        if one.carried is None
+        else (one.task.path, one.start, one.duration, one.carried)
+        for one in results
+    ]
+    record: Json = passed_from(rows[0]) if len(rows) == 1 else {"kind": "results", "passed": rows}
+    if elided:
+        record["id"] = elided
+    return record
+
+
+def passed_from(row: Sequence[Any]) -> Json:
+    """Return the ``result`` record that a row of ``results`` stands for."""
+    path, start, duration, *value = row
+    record: Json = {
+        "kind": "result", "path": path, "status": "passed",
+        "ended": {"attempt": 1, "status": "passed", "start": start, "duration": duration},
+    }  # fmt: skip
+    return {**record, "value": value[0]} if value else record
 
 
 def _add_details(record: Json, what: Result, folder: str) -> None:
