@@ -11,7 +11,11 @@ BIN := $(VENV)/bin
 # One stamp per interpreter: asking for another one finds its stamp missing and starts over.
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
 PEERS := $(VENV)/.peers-$(notdir $(PYTHON))
-BENCH := bench/planner.py bench/overhead.py bench/commands.py bench/journal.py
+BENCH := bench/planner.py bench/overhead.py bench/commands.py bench/journal.py bench/makespan.py
+
+ifneq (,$(findstring $(VENV)/,$(PYTHON)))
+$(error PYTHON=$(PYTHON) is in $(VENV) itself, which would be made anew by it)
+endif
 
 .PHONY: help demo test test-crash lint bench docs clean distclean
 .DEFAULT_GOAL := help
@@ -22,7 +26,7 @@ help:
 	@echo 'make test       run the tests'
 	@echo 'make test-crash kill a run at every step, and its resume at every step, and so on'
 	@echo 'make lint       ruff check, ruff format --check, mypy --strict'
-	@echo 'make bench      measure the planner, the overhead of a task, and of watching commands'
+	@echo 'make bench      measure the planner, the overhead of a task, of watching commands, and when all is over'
 	@echo 'make docs       build the documentation into docs/_build'
 	@echo 'make clean      remove what the others left, but for .venv'
 	@echo 'make distclean  remove .venv as well'

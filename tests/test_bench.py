@@ -138,3 +138,19 @@ def test_what_the_journal_costs(tmp_path):
     assert true.startswith("20 x /bin/true")
     assert re.search(r"process / none [\d.]+, pairwise [\d.]+, must 1.4: (ok|MISS)$", one)
     assert re.search(r"full / none [\d.]+, pairwise [\d.]+, must 1.3: (ok|MISS)$", other)
+
+
+def test_how_soon_all_is_over(tmp_path):
+    machine, head, *rows = run(tmp_path, "makespan.py").splitlines()
+    assert machine.startswith("CPython")
+    assert head.startswith("8 tasks, 0.4 s, the longest 0.17 s, listed last; 4 workers, 1 runs")
+    assert [row.split()[0] for row in rows][:2] == ["pexen", "pexen"]
+    assert {row.split()[0] for row in rows} == {"pexen", "ninja", "ctest", "pytest-xdist"}
+    assert re.search(r"second [\d.]+ s, [\d.]+ \[.*\] x the best, must 1.05, aim 1.02: (ok|ok, aim|MISS)$", rows[1])
+
+
+def test_how_soon_all_is_over_is_told_to_programs(tmp_path):
+    found = [json.loads(line) for line in run(tmp_path, "makespan.py", "--json").splitlines()]
+    ours = {one["run"]: one for one in found if one["who"] == "pexen"}
+    assert (ours["first"]["must"], ours["second"]["must"]) == (None, 1.05)
+    assert all(one["seconds"][0] > one["best"] for one in found if one["run"])
