@@ -65,9 +65,13 @@ def wanted(block: Block) -> bool:
 
 
 def run_python(block: Block, page: Path, namespace: dict[str, Any]) -> None:
-    """Execute a block as the lines of the page that it is."""
+    """Execute a block as the lines of the page that it is. It may end as a program does, if that is well."""
     code = compile("\n" * (block.line - 1) + block.body, str(page), "exec", dont_inherit=True)
-    exec(code, namespace)
+    try:
+        exec(code, namespace)
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 def run_console(block: Block, cwd: Path) -> None:

@@ -41,7 +41,7 @@ def bare():
 def test_help_imports_next_to_nothing():
     fresh = imported("--help") - bare()
     assert not fresh & (HEAVY | CLICK)
-    assert len(fresh) < 25, fresh  # most of them because of runpy and typing
+    assert len(fresh) < 26, fresh  # most of them because of runpy and typing
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,9 @@ def test_help_imports_next_to_nothing():
 )
 def test_no_command_imports_what_is_heavy(words, tmp_path):
     script(tmp_path / "a.sh")
-    assert not imported(*words, cwd=tmp_path) & HEAVY
+    # What a run has come to is added to the history when everything else has been done.
+    late = {"sqlite3"} if words == ("run",) else set()
+    assert not imported(*words, cwd=tmp_path) & (HEAVY - late)
 
 
 def test_running_an_executable_imports_no_python_worker(tmp_path):
@@ -126,7 +128,9 @@ def test_what_a_tree_raises_is_one_error_with_its_line(tmp_path):
 
 def test_a_bug_of_ours_says_so_and_exits_with_3(tmp_path):
     script(tmp_path / "a.sh")
-    code = "import sys, pexen.cli.place as p; p.Place = None; from pexen.cli.main import main; sys.exit(main(['run']))"
+    code = (
+        "import sys, pexen.usecase.place as p; p.Place = None; from pexen.cli.main import main; sys.exit(main(['run']))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )

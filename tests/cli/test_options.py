@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pexen.cli.options import SETTINGS, Jobs, Pair, resolved, resources, setting
+from pexen.cli.options import SETTINGS, Jobs, Pair, resolved, setting
 from pexen.errors import DefinitionError
 from tests.cli.tools import write
 
@@ -49,28 +49,14 @@ def test_every_setting_can_be_given_in_each_way(tmp_path):
     said = {
         "jobs": 7, "keyword": "a or b", "tags": "slow", "deps": False,
         "maxfail": 3, "timeout": 90.0, "deadline": 3600.0, "retry_last": True, "strict": True, "color": "never", "heartbeat": 2.5,
+        "max_reboots": 4, "max_crashes": 5, "reboot_command": "ipmitool power cycle",
     }  # fmt: skip
     assert set(said) == set(SETTINGS)
     words = [
-        "-j7",
-        "-k",
-        "a or b",
-        "-m",
-        "slow",
-        "--no-deps",
-        "--maxfail",
-        "3",
-        "--timeout",
-        "90",
-        "--deadline",
-        "1h",
-        "--retry-last",
-        "--strict",
-        "--color",
-        "never",
-        "--heartbeat",
-        "2.5",
-    ]
+        "-j7", "-k", "a or b", "-m", "slow", "--no-deps", "--maxfail", "3", "--timeout", "90", "--deadline", "1h", "--retry-last",
+        "--strict", "--color", "never", "--heartbeat", "2.5", "--max-reboots", "4", "--max-crashes", "5", "--reboot-command",
+        "ipmitool power cycle",
+    ]  # fmt: skip
     assert given(words) == said
     assert given(env={f"PEXEN_{name.upper()}": str(value) for name, value in said.items()}) == said
     lines = [
@@ -95,15 +81,6 @@ def test_mistakes_in_the_configuration_have_their_line(text, headline, line, tmp
         resolved(given(), str(tmp_path))
     assert caught.value.headline.startswith(headline)
     assert caught.value.where == f"{tmp_path}/pexen.toml:{line}"
-
-
-def test_resources_are_amounts_or_units(tmp_path):
-    write(tmp_path / "pyproject.toml", "[tool.pexen.resources]\ncpu = 4\nram = 1.5\n")
-    write(tmp_path / "pexen.toml", '[resources]\ncpu = 8\ngpu = ["0", "1"]\n')
-    assert resources(str(tmp_path)) == {"cpu": 8, "ram": 1.5, "gpu": ["0", "1"]}
-    write(tmp_path / "pexen.toml", "[resources]\ncpu = true\n")
-    with pytest.raises(DefinitionError, match="cpu must be an amount"):
-        resources(str(tmp_path))
 
 
 def test_others_configuration_may_be_broken(tmp_path):

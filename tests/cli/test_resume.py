@@ -9,9 +9,12 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pexen.cli.report import lasted
+from pexen.state.reader import Session, Start
 from tests.cli.tools import pexen, script
 
 PEXEN = [sys.executable, "-m", "pexen"]
@@ -210,5 +213,17 @@ def test_clean_keeps_what_is_asked_for_and_what_can_be_taken_up(killed):
         assert pexen("run", cwd=killed).returncode == 0
     names = sorted(os.listdir(killed / ".pexen" / "runs"))
     done = pexen("clean", "--keep", "1", cwd=killed)
-    assert done.stdout.splitlines() == [*names[1:3], "2 runs removed"]
+    assert done.stdout.splitlines() == [*names[1:3], "2 runs removed", "1 kept, it can be taken up (--resumable)"]
     assert pexen("clean", "--keep", "1", "--resumable", cwd=killed).stdout.splitlines() == [names[0], "1 run removed"]
+
+
+def test_how_long_it_was_going_without_what_lies_between():
+    """The sum over its sessions: of one that was killed, until the last that is known of it."""
+    killed, ended, last = (Session({"at": at}) for at in (100.0, 1000.0, 5000.0))
+    killed.left["x"] = Start("x", 1, 1, 130.0)
+    ended.end = {"how": "stopped", "at": 1010.0}
+    results = [
+        SimpleNamespace(start=start, duration=took) for start, took in ((100, 20), (1000, 5), (5000, 2.5), (0, 0))
+    ]
+    record = SimpleNamespace(sessions=[killed, ended, last], results=lambda: results)
+    assert lasted(record) == 30.0 + 10.0 + 2.5

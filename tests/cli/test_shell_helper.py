@@ -216,7 +216,13 @@ def test_every_single_character(shell: list[str], locale: str) -> None:
 
 
 texts = st.text(st.one_of(st.characters(codec="utf-8", exclude_characters="\0"), st.sampled_from(SPECIAL)))
-raws = st.binary(max_size=300).map(lambda data: data.replace(b"\0", b"\\\n"))
+# bash 5.2 itself corrupts its memory when ${x%…} meets a cut character before a backslash in a UTF-8 locale.
+_BREAKS_BASH = re.compile(rb"[\xc0-\xff][\x80-\xbf]*\\")
+raws = (
+    st.binary(max_size=300)
+    .map(lambda data: data.replace(b"\0", b"\\\n"))
+    .filter(lambda data: not _BREAKS_BASH.search(data))
+)
 LOOP = 'while [ $# -gt 0 ]; do report "$1" "$2" "$3"; shift 3; done'
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pexen.errors import DefinitionError
 from pexen.factory import filesystem
 from pexen.factory.filesystem import FilesystemFactory, Patterns, is_task_file, patterns_of
+from pexen.factory.tree import TreeFactory
 from pexen.model.command import Command
 from pexen.model.path import check_path
 from tests.factory.trees import paths, plant
@@ -231,3 +232,18 @@ def test_any_file_name_is_a_task_or_is_said_to_be_impossible(names):
         for task in tasks:
             task.path.encode()
             check_path(task.path)
+
+
+@pytest.mark.parametrize("factory", [FilesystemFactory, TreeFactory])
+def test_what_vanishes_while_it_is_collected_is_passed_over(tmp_path, monkeypatch, factory):
+    """As the links in ``/dev/fd`` do, and what others clean up."""
+    plant(tmp_path, {"a.sh": "", "linked/b.sh": "", "plain/b.sh": ""})
+    (tmp_path / "link").symlink_to(tmp_path / "linked")
+    inside = filesystem.Folder.inside
+
+    def too_late(folder, name, *, link):
+        shutil.rmtree((tmp_path / name).resolve(), ignore_errors=True)
+        return inside(folder, name, link=link)
+
+    monkeypatch.setattr(filesystem.Folder, "inside", too_late)
+    assert paths(factory(tmp_path)()) == ["a.sh"]

@@ -111,6 +111,11 @@ def test_a_failure_is_shown_with_everything_needed_to_act(paper, tmp_path):
     assert lines[at + 22 : at + 24] == ["  | line 29", "  again: pexen run tree/a/x -j1"]
 
 
+def test_where_no_command_runs_it_alone_none_is_shown(paper):
+    lines = shown(paper, [result("a", Status.FAILED)], plan=Plan([], again=lambda _: ""))
+    assert not [line for line in lines if "again:" in line]
+
+
 def test_the_end_of_a_long_traceback_is_shown(paper):
     trace = "".join(f"frame {number}\n" for number in range(40)) + "ValueError: no\n"
     lines = shown(paper, [result("a", Status.ERROR, failure=Failure("ValueError", "no", trace))])

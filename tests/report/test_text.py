@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexen.report import text as texts
 from pexen.report.text import first_line, is_coloured, quoted, sized, some_of, spoken, visible, visible_lines
 
 
@@ -108,3 +109,11 @@ def test_what_is_quoted_is_read_back_by_a_shell(words):
     assert visible(line) == line
     done = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == words
+
+
+@pytest.mark.parametrize(
+    ("path", "start", "typed"),
+    [("/a/b/c", "/a", "b/c"), ("/a/b", "/a/b", "."), ("/", "/", "."), ("/a/b", "/a/b/c", ".."), ("/a", "/x/y/z", "/a")],
+)
+def test_a_path_is_shown_as_one_would_type_it_there(path, start, typed):
+    assert texts.shown(path, start) == typed

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import click
 
-from pexen.cli.main import GOOD
 from pexen.cli.options import CONTEXT
 from pexen.cli.screen import has_colour, write_out
 from pexen.model.cpus import usable_cpus
 from pexen.pool import subreaper, tree
 from pexen.pool.cgroup import Cgroup, own_folder
 from pexen.report.text import style, visible
+from pexen.usecase.codes import GOOD
 
 SCHEMA = 1
 """Version of what ``--json`` writes; raised when a key changes its meaning or goes."""

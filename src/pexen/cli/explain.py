@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from pexen.cli.list import named, skipper, worded
-from pexen.cli.main import GOOD
 from pexen.cli.options import CONTEXT, Pair, resolved, setting
 from pexen.cli.screen import has_colour, write_out
 from pexen.cli.selection import Chosen, Gathered, Request
@@ -17,6 +16,7 @@ from pexen.model.command import Command
 from pexen.model.meta import FIELDS
 from pexen.model.task import Task
 from pexen.report.text import spoken, style, visible
+from pexen.usecase.codes import GOOD
 
 _SHOWN_APART = {"path", "requires", "provides", "after", "uses", "claims", "resources", "alone", "when", "host", "tags"}
 _DURATIONS = {"timeout", "idle_timeout", "grace", "retry_delay", "estimate"}

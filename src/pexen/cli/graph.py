@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import click
 
 from pexen.cli.list import worded
-from pexen.cli.main import GOOD, NOTHING
 from pexen.cli.options import CONTEXT, resolved, selecting, setting
 from pexen.cli.screen import write_out
 from pexen.cli.selection import Chosen, Gathered, Request
 from pexen.model.path import last_of
 from pexen.report.text import visible
+from pexen.usecase.codes import GOOD, NOTHING
 
 
 class Edge(NamedTuple):

@@ -7,8 +7,8 @@ races, and nothing to import.
 
 **Its lifeline is being the parent.** SIGCHLD and ``waitid`` tell that the runner has gone, however it went. It is a subreaper
 (`pexen.pool.subreaper`), so what has lost its parents comes to it: it reaps that while the runner lives. When the runner
-has ended it kills everything below itself until nothing is left, for at most `tree.PATIENCE` seconds, and then ends as the
-runner did, with its exit code or by its signal.
+has ended it kills everything below itself until nothing is left, for at most `tree.PATIENCE` seconds, removes the temporary
+folders of a runner that was killed, and then ends as the runner did, with its exit code or by its signal.
 
 **The other way round**, who kills the guardian kills the number he has been shown, and means the run: the runner is sent
 `ABANDONED` by the kernel and kills everything below itself, and what names this run in its environment. A main thread
@@ -77,6 +77,8 @@ def guarded(main: Callable[[], int]) -> int:
     except OSError:
         return _unguarded(main, before)
     subreaper.become_subreaper()
+    outer = os.environ.get(LINEAGE, "")
+    lineage = f"{outer}{outer and '/'}{guardian}-{time.time_ns():x}"
     try:
         runner = os.fork()
     except OSError:
@@ -85,8 +87,8 @@ def guarded(main: Callable[[], int]) -> int:
         return _unguarded(main, before)
     if runner:
         os.close(voice)
-        _Guardian(runner, echo).stay()
-    return _Runner(guardian, echo, voice).run(main, before)
+        _Guardian(runner, echo, lineage).stay()
+    return _Runner(guardian, echo, voice, lineage).run(main, before)
 
 
 def _unguarded(main: Callable[[], int], mask: Any) -> int:
@@ -105,12 +107,11 @@ _GUARDIANS: list[int] = []
 class _Runner:
     """The child. It keeps both ends of the pipe, or a signal after the guardian's death would be complained about."""
 
-    def __init__(self, guardian: int, echo: int, voice: int) -> None:
+    def __init__(self, guardian: int, echo: int, voice: int, lineage: str) -> None:
         self._guardian = guardian
         _GUARDIANS.append(guardian)
         self._ends = (echo, voice)
-        outer = os.environ.get(LINEAGE, "")
-        os.environ[LINEAGE] = self._lineage = f"{outer}{outer and '/'}{guardian}-{time.time_ns():x}"
+        os.environ[LINEAGE] = self._lineage = lineage
 
     def run(self, main: Callable[[], int], mask: Any) -> int:
         voice = self._ends[1]
@@ -137,7 +138,7 @@ class _Runner:
 
             if (journal := sys.modules.get("pexen.state.journal")) is not None:
                 journal.abandon()
-            from pexen.pool import tree
+            from pexen.pool import files, tree
 
             below, family = tree.below(os.getpid()), tree.Family(lineage=self._lineage)
 
@@ -145,6 +146,7 @@ class _Runner:
                 return [*below(processes), *family.members(processes)]
 
             tree.end(find)
+            files.remove_left(self._lineage)
         finally:
             os._exit(LEFT)
 
@@ -152,9 +154,10 @@ class _Runner:
 class _Guardian:
     """The parent."""
 
-    def __init__(self, runner: int, echo: int) -> None:
+    def __init__(self, runner: int, echo: int, lineage: str) -> None:
         self._runner = runner
         self._echo = echo
+        self._lineage = lineage
         self._heard: dict[int, float] = {}
         self._end: os.waitid_result | None = None
 
@@ -172,6 +175,8 @@ class _Guardian:
                 elif told.si_signo in _PASSED_ON and not (told.si_signo in _KEYS and told.si_code == _SI_KERNEL):
                     self._pass_on(told.si_signo)
             self._end_the_rest()
+            if self._end.si_code != os.CLD_EXITED:
+                self._remove_the_rest()
             status = self._end_alike(self._end)
         finally:
             os._exit(status)
@@ -240,10 +245,16 @@ class _Guardian:
         toll = tree.end(tree.below(os.getpid()))
         self._reap()
         if toll.killed:
-            from pexen.cli.screen import last_words
             from pexen.report.text import visible
+            from pexen.usecase.screen import last_words
 
             last_words(visible(f"pexen: ended what the run had left: {toll}") + "\n")
+
+    def _remove_the_rest(self) -> None:
+        """Remove the temporary folders of a runner that could not do so itself."""
+        from pexen.pool import files
+
+        files.remove_left(self._lineage)
 
     def _end_alike(self, end: os.waitid_result) -> int:
         """Die by the signal that the runner died by, or return its exit code."""

@@ -7,7 +7,7 @@ pidfd that becomes readable.
 
 **Descendants** die with it: first its process group, before the child is reaped and the number could be another's; then
 whoever has its session or carries its mark in the environment, looked for until a look finds nobody. What has cleared its
-environment and left the session escapes.
+environment and left the session escapes. **It dies with its asker**, whose files it would miss: there is nobody to tell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
-from pexen.errors import PexenError
+from pexen.errors import PexenError, StateError
+from pexen.pool.files import prefix
+from pexen.pool.subreaper import tell_when_parent_ends
 
 _MARK = "PEXEN_COLLECTING"
 _START = """\
@@ -36,28 +38,58 @@ answer(folder, **request)
 def isolate(function: str, argument: str, limit: float) -> str:
     """Return what ``module:function`` returns for ``argument`` in a child process; see `pexen.factory.collect.Isolate`.
 
-    Raises `TimeoutError` after ``limit`` seconds, and `PexenError` when the child ends without an answer.
+    Raises `TimeoutError` after ``limit`` seconds, `PexenError` when the child ends without an answer, and `StateError` when
+    there is no space for question or answer.
     """
     import tempfile  # most command lines never get here
 
-    with tempfile.TemporaryDirectory(prefix="pexen-collect-") as folder:
-        with open(f"{folder}/request", "w", encoding="ascii") as file:
-            json.dump({"path": sys.path, "function": function, "argument": argument}, file)
-        end = _run(folder, limit)
-        try:
-            with open(f"{folder}/answer", encoding="ascii") as file:
-                return file.read()
-        except FileNotFoundError:
-            raise PexenError(end) from None
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix("collect")) as folder:
+            return _asked(folder, function, argument, limit)
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise _no_space(error) from error
 
 
-def answer(folder: str, function: str, argument: str) -> None:
+def _asked(folder: str, function: str, argument: str, limit: float) -> str:
+    with open(f"{folder}/request", "w", encoding="ascii") as file:
+        json.dump({"path": sys.path, "function": function, "argument": argument, "asker": os.getpid()}, file)
+    end = _run(folder, limit)
+    try:
+        with open(f"{folder}/answer", encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:
+        pass
+    try:
+        problem = int(os.readlink(f"{folder}/problem"))
+    except (OSError, ValueError):
+        raise PexenError(end) from None
+    raise OSError(problem, os.strerror(problem), folder)
+
+
+def _no_space(error: OSError) -> StateError:
+    facts = [("at", str(error.filename))] if error.filename else []
+    return StateError(
+        f"nothing can be collected: {error.strerror or error}",
+        facts=facts,
+        hint="$TMPDIR says where temporary files go",
+    )
+
+
+def answer(folder: str, function: str, argument: str, asker: int) -> None:
     """Call the function, write down what it returns, and end the process. Runs in the child."""
+    if not tell_when_parent_ends(signal.SIGKILL, asker):
+        os._exit(0)
     module, _, name = function.partition(":")
     text = getattr(import_module(module), name)(argument)
-    with open(f"{folder}/written", "w", encoding="ascii") as file:
-        file.write(text)
-    os.rename(f"{folder}/written", f"{folder}/answer")
+    try:
+        with open(f"{folder}/written", "w", encoding="ascii") as file:
+            file.write(text)
+        os.rename(f"{folder}/written", f"{folder}/answer")
+    except OSError as error:
+        with suppress(OSError):  # a link needs no space for contents
+            os.symlink(str(error.errno), f"{folder}/problem")
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
@@ -68,25 +100,28 @@ def _run(folder: str, limit: float) -> str:
     """Start the child, wait for it, end whatever it started; return how it ended, in words."""
     import subprocess
 
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-c", _START, folder],
-        env={**os.environ, _MARK: folder},
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-        start_new_session=True,
-    )
-    pidfd = os.pidfd_open(child.pid)
-    try:
+    child, pidfd, status = None, -1, 0
+    try:  # from the first: Ctrl-C may come before there is a name for what has been started
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START, folder],
+            env={**os.environ, _MARK: folder},
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            start_new_session=True,
+        )
+        pidfd = os.pidfd_open(child.pid)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         if not poll.poll(limit * 1000):
             raise TimeoutError(f"no answer within {limit:g} s")
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        status = child.wait()
-        os.close(pidfd)
-        _end_descendants(child.pid, folder)
+        if child is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            status = child.wait()
+        if pidfd >= 0:
+            os.close(pidfd)
+        _end_descendants(-1 if child is None else child.pid, folder)
     return f"exit status {status}" if status >= 0 else f"killed by {_name(-status)}"
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from pexen.cli.main import GOOD, NOTHING
 from pexen.cli.options import CONTEXT, resolved, selecting
 from pexen.cli.screen import has_colour, write_out
 from pexen.cli.selection import Chosen, Gathered, Request
@@ -19,6 +18,7 @@ from pexen.model.command import Command
 from pexen.model.meta import AllOf, AnyOf, Named, TreeLock
 from pexen.model.task import Task
 from pexen.report.text import style, visible
+from pexen.usecase.codes import GOOD, NOTHING
 
 SCHEMA = 1
 """Version of what ``--json`` writes; raised when a key changes its meaning or goes."""

@@ -1,6 +1,6 @@
 """``pexen``: finds the command and lets its module do the rest; turns what goes wrong into a message and an exit code.
 
-Most of the time that ``pexen --help`` takes is the interpreter's: neither click nor anything of pexen's is imported for it.
+Most of the time that ``pexen --help`` takes is the interpreter's: neither click nor more of pexen than exit codes is imported.
 Each command is a click command in a module of its own, imported when it is called for.
 """
 
@@ -11,12 +11,12 @@ import gc
 import os
 import sys
 
+from pexen.usecase.codes import GOOD, complain, interrupted
+
 TYPE_CHECKING = False  # typing costs as much as the rest of this module
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
-
-    from pexen.errors import PexenError
 
 COMMANDS = {
     "run": "run tasks, in the right order and in parallel",
@@ -26,14 +26,13 @@ COMMANDS = {
     "status": "show where a run stands, from its record",
     "resume": "take up a run that was stopped or killed",
     "report": "write reports of a run, from its record",
+    "history": "show how long tasks took over the runs, and which are flaky",
+    "compare": "show what a run has broken, fixed or made slower",
     "clean": "remove the records of old runs",
     "doctor": "show what this machine allows, and what that means",
     "shell-helper": "print functions for shell scripts that report to their run",
 }
 """Every command: its module is ``pexen.cli.<name>``, with ``_`` for ``-``."""
-
-GOOD, FAILED, INTERRUPTED, INTERNAL, USAGE, NOTHING = range(6)
-"""Exit codes; 6 is for stopped on purpose and resumable."""
 
 _HELP = """\
 usage: pexen [-C DIR] COMMAND [OPTIONS] [PATH | package.module | KIND:WHAT]... [-- ARGS]
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; without ``argv`` this is the program, and the process ends here."""
     if argv is not None:
         return _main(list(argv))
-    gc.disable()  # what is imported and collected stays; `drive.execute` enables it again
+    gc.disable()  # what is imported and collected stays; `pexen.cli.drive` enables it again
     return _leave(_main(sys.argv[1:], is_program=True))
 
 
@@ -93,11 +92,7 @@ def _main(words: list[str], *, is_program: bool = False) -> int:
         _give_up_stdout()
         return GOOD
     except KeyboardInterrupt:
-        try:
-            print("interrupted", file=sys.stderr)
-        except OSError:  # the terminal has gone, which may be why
-            return INTERRUPTED
-        return INTERRUPTED
+        return interrupted()
     except Exception as error:  # noqa: BLE001 - the last place to say what went wrong
         return _failed(error)
     finally:
@@ -125,11 +120,12 @@ def _command(name: str, words: list[str]) -> int:
 
         print(f"pexen {__version__}")
         return GOOD
-    if name not in COMMANDS:
-        from pexen.errors import nearest
-
-        raise _Usage(f"there is no command {name!r}", hint=nearest(name, COMMANDS) or "pexen --help")
     from importlib import import_module
+
+    from pexen.errors import DefinitionError, nearest
+
+    if name not in COMMANDS:
+        raise DefinitionError(f"there is no command {name!r}", hint=nearest(name, COMMANDS) or "pexen --help")
 
     import click
 
@@ -143,7 +139,7 @@ def _command(name: str, words: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        raise _Usage(error.format_message(), hint=_hint(error, name)) from None
+        raise DefinitionError(error.format_message(), hint=_hint(error, name)) from None
 
 
 def split(words: list[str]) -> tuple[list[str], list[str]]:
@@ -164,24 +160,12 @@ def _hint(error: Exception, name: str) -> str:
     return known.get(option) or f"pexen {name} --help"
 
 
-class _Usage(Exception):
-    """The command line is wrong."""
-
-    def __init__(self, headline: str, hint: str = "") -> None:
-        super().__init__(headline)
-        self.headline, self.hint = headline, hint
-
-
 def _failed(error: Exception) -> int:
     """Say what went wrong and return the exit code that it means."""
-    from pexen.errors import DefinitionError, InternalError, PexenError
+    from pexen.errors import InternalError, PexenError
 
-    if isinstance(error, _Usage):
-        _say(DefinitionError(error.headline, hint=error.hint))
-        return USAGE
     if isinstance(error, PexenError):
-        _say(error)
-        return USAGE if isinstance(error, DefinitionError) else INTERNAL
+        return complain(error)
     if os.environ.get("PEXEN_DEBUG"):
         import traceback
 
@@ -190,30 +174,9 @@ def _failed(error: Exception) -> int:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     where = [("at", f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")] if trace else []
-    _say(InternalError(f"{type(error).__name__}: {error}", facts=[*where, ("traceback", "set PEXEN_DEBUG=1")]))
-    return INTERNAL
-
-
-def _say(error: PexenError) -> None:
-    """Print headline, facts and hint of an error."""
-    from pexen.report.text import is_coloured, style, visible
-
-    on = is_coloured(os.environ.get("PEXEN_COLOR", "auto"), os.environ, is_terminal=sys.stderr.isatty())
-    lines = [style("error:", "error", on=on) + " " + _made_visible(error.headline)]
-    lines += [f"  {label}: {_made_visible(text)}" for label, text in error.facts]
-    if error.hint:
-        lines.append(style("  hint: ", "hint", on=on) + visible(error.hint))
-    try:
-        print("\n".join(lines), file=sys.stderr)
-    except OSError:
-        return
-
-
-def _made_visible(text: str) -> str:
-    """Return a text of perhaps several lines; those behind the first one are indented."""
-    from pexen.report.text import visible
-
-    return "\n      ".join(visible(line) for line in text.split("\n"))
+    return complain(
+        InternalError(f"{type(error).__name__}: {error}", facts=[*where, ("traceback", "set PEXEN_DEBUG=1")])
+    )
 
 
 def _flush() -> None:

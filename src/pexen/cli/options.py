@@ -8,15 +8,14 @@ over the default. An empty variable counts as not given.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from pexen.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from pexen.factory.toml import Document
+from pexen.usecase.config import tables
+from pexen.usecase.reports import parsed
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -69,14 +68,13 @@ class Report(click.ParamType[Any]):
     """``KIND[:FILE]``."""
 
     name = "KIND[:FILE]"
-    kinds = ("junit", "jsonl")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Return the kind and the file, which is empty when none was given."""
-        kind, _, file = str(value).partition(":")
-        if kind not in self.kinds:
-            self.fail(f"{kind!r} is not one of {', '.join(self.kinds)}", param, ctx)
-        return kind, file
+        try:
+            return parsed(str(value))
+        except DefinitionError as error:
+            self.fail(error.headline, param, ctx)
 
 
 class Setting(NamedTuple):
@@ -98,6 +96,9 @@ SETTINGS = {
     "timeout": Setting(("--timeout",), Duration(), 1800.0, "Limit of tasks without one of their own (30m); 0: none.", "SPAN"),
     "deadline": Setting(("--deadline",), Duration(), 0.0, "Limit of the whole run; 0: none.", "SPAN"),
     "retry_last": Setting(("--retry-last/--retry-at-once",), click.BOOL, False, "Try again alone, when all else has ended."),
+    "max_reboots": Setting(("--max-reboots",), click.IntRange(0), 10, "Restarts for one task; a run: ten times as many.", "N"),
+    "max_crashes": Setting(("--max-crashes",), click.IntRange(1), 2, "Run no more what was alone N times in a crash.", "N"),
+    "reboot_command": Setting(("--reboot-command",), click.STRING, "systemctl reboot", "What restarts the machine.", "COMMAND"),
     "strict": Setting(("--strict/--no-strict",), click.BOOL, False, "Warnings and skipped tasks are failures."),
     "color": Setting(("--color",), click.Choice(["auto", "always", "never"]), "auto", "Use colour."),
     "heartbeat": Setting(("--heartbeat",), click.FloatRange(0), 60.0, "Silence before a sign of life; 0: none.", "SECONDS"),
@@ -125,7 +126,7 @@ def resolved(given: Mapping[str, Any], root: str) -> dict[str, Any]:
 def _configured(root: str) -> dict[str, Any]:
     """Return the settings in the root's files."""
     found: dict[str, Any] = {}
-    for document, table in _tables(root, "run"):
+    for document, table in tables(root, "run"):
         document.known(SETTINGS, *table)
         for key, value in document.table(*table).items():
             try:
@@ -133,35 +134,6 @@ def _configured(root: str) -> dict[str, Any]:
             except click.BadParameter as error:
                 raise DefinitionError(f"{key}: {error.message}", where=document.where(*table, key)) from None
     return found
-
-
-def resources(root: str) -> dict[str, float | list[str]]:
-    """Return what there is for tasks to take: amounts, or names of units, from ``[resources]`` in the root's files."""
-    found: dict[str, float | list[str]] = {}
-    for document, table in _tables(root, "resources"):
-        for name, value in document.table(*table).items():
-            is_amount = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-            is_units = isinstance(value, list) and bool(value) and all(isinstance(unit, str) for unit in value)
-            if not is_amount and not is_units:
-                raise DefinitionError(
-                    f"resources: {name} must be an amount or a list of names", where=document.where(*table, name)
-                )
-            found[name] = value
-    return found
-
-
-def _tables(root: str, name: str) -> Iterator[tuple[Document, tuple[str, ...]]]:
-    """Yield the configuration files of a root that have a table of this name, the stronger one last."""
-    from pexen.factory import toml
-
-    for file, table in (("pyproject.toml", ("tool", "pexen", name)), ("pexen.toml", (name,))):
-        try:
-            with open(f"{root}/{file}", "rb") as opened:
-                is_there = b".".join(map(str.encode, table)) in opened.read()  # others' may be as broken as they like
-        except OSError:
-            continue
-        if is_there:
-            yield toml.read(f"{root}/{file}"), table
 
 
 def selecting(command: C) -> C:

@@ -18,11 +18,11 @@ from pexen.cli.isolate import isolate
 from pexen.errors import DefinitionError, nearest
 from pexen.factory.collect import Collected, collect, collect_from
 from pexen.factory.params import Params
-from pexen.factory.select import CHOSEN, Selection, select
+from pexen.factory.select import CHOSEN, Narrow, Selection, select
 from pexen.factory.tree import find_root, place_in
 from pexen.model.path import is_below, last_of
 from pexen.model.task import Task
-from pexen.report.text import quoted
+from pexen.report.text import quoted, shown
 
 if TYPE_CHECKING:
     from pexen.core.planner import Planner
@@ -65,8 +65,8 @@ class Chosen(NamedTuple):
 
     def planner(self, *, selected: bool = False) -> Planner:
         """Return a planner that has admitted everything collected, or selected: it knows what requirements mean."""
-        from pexen.cli.options import resources
         from pexen.core.planner import Planner
+        from pexen.usecase.config import resources
 
         planner = Planner(resources=resources(self.root))
         planner.add(self.tasks if selected else self.collected)
@@ -85,7 +85,7 @@ class Chosen(NamedTuple):
 
     def shown(self, file: str) -> str:
         """Return a file's path as one would type it where this command was typed."""
-        return _shown(file, self.start)
+        return shown(file, self.start)
 
     def again(self, path: str) -> str:
         """Return the command that runs the task at ``path`` alone, to be typed where this one was typed."""
@@ -163,7 +163,7 @@ class Gathered:
         if self._is_module(word):
             return Source("module", word, word), ""
         root = find_root(word)
-        return Source("path", root, _shown(root, self.start)), place_in(root, word)
+        return Source("path", root, shown(root, self.start)), place_in(root, word)
 
     def _is_module(self, word: str) -> bool:
         if not _DOTTED.fullmatch(word) or os.path.lexists(word) or (word in sys.stdlib_module_names):
@@ -176,7 +176,9 @@ class Gathered:
         except (ImportError, ValueError):
             return False
 
-    def select(self, *, keyword: str = "", tags: str = "", deps: bool = True) -> Chosen:
+    def select(
+        self, *, keyword: str = "", tags: str = "", deps: bool = True, narrow: Narrow | None = None
+    ) -> Chosen:  # fmt: skip
         """Collect and select."""
         given = dict(self.request.params)
         if self.request.args:
@@ -190,7 +192,7 @@ class Gathered:
             where.update(found.where)
         self._check(params)
         # Modules bring all that they have; only a path behind :: narrows that down.
-        selection = select(tasks, paths=list(self.paths), keyword=keyword, tags=tags, deps=deps)
+        selection = select(tasks, paths=list(self.paths), keyword=keyword, tags=tags, deps=deps, narrow=narrow)
         for path in selection.unmatched:
             self._check_exists(path, tasks)
         return Chosen(self.root, self.sources, tasks, selection, where, params, self.start, self._extra())
@@ -271,13 +273,7 @@ def _word_for(path: str, sources: Sequence[Source], start: str) -> str:
         if source.kind != "path":
             return f"{source.typed}::{path}"
         if find_root(f"{source.what}/{path}") != source.what or "::" in path or "\\" in path:
-            return f"{_shown(source.what, start)}::{path}"
-        word = _shown(f"{source.what}/{path}", start)
+            return f"{shown(source.what, start)}::{path}"
+        word = shown(f"{source.what}/{path}", start)
         return word if "/" in word and word[0] != "-" and not _KIND.match(word) else f"./{word}"
     return path
-
-
-def _shown(path: str, start: str) -> str:
-    """Return a path as one would type it: relative to where the command was typed, unless that is longer."""
-    relative = os.path.relpath(path, start)
-    return relative if len(relative) < len(path) or relative == "." else path

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import click
 
-from pexen.cli.main import GOOD
 from pexen.cli.options import CONTEXT
 from pexen.cli.screen import write_out
+from pexen.usecase.codes import GOOD
 
 _OFTEN = (0x22, 0x5C, 0x0A, 0x09, 0x0D, 0x1B)
 """First in the table because they are looked up most."""

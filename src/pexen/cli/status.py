@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import click
 
 from pexen.cli.options import CONTEXT
-from pexen.cli.place import find_run, is_resumable
 from pexen.cli.screen import write_out
+from pexen.model.result import Status
 from pexen.report.text import counted, spoken, visible
 from pexen.state.lock import Holder, holder
 from pexen.state.reader import Record, Start, read
+from pexen.usecase.begun import begun, is_done, understood
+from pexen.usecase.past import home_with
+from pexen.usecase.place import find_run, is_resumable
 
 _LISTED = 10
 """How many tasks that wait are named."""
@@ -27,14 +32,24 @@ def command(name: str, chdir: str | None, *, as_json: bool) -> int:
     """Show where RUN (the last one) stands: what runs and for how long, what waits and why, what became of the rest."""
     if chdir is not None:
         os.chdir(chdir)
-    standing = Standing(find_run(name))
-    if as_json:
-        import json
+    folder = find_run(name)
+    with understood(folder):
+        standing = Standing(folder)
+        if as_json:
+            import json
 
-        write_out(json.dumps(standing.as_json()) + "\n")
-    else:
-        write_out("\n".join(visible(line) for line in standing.lines()) + "\n")
+            text = json.dumps(standing.as_json())
+        else:
+            text = "\n".join(visible(line) for line in standing.lines())
+    write_out(text + "\n")
     return 0
+
+
+class Expected(NamedTuple):
+    """How much longer a run takes: ``seconds``, but for the ``unknown`` tasks of which nothing is known."""
+
+    seconds: float
+    unknown: int
 
 
 class Waiting(NamedTuple):
@@ -51,14 +66,38 @@ class Standing:
         self.folder = folder
         self.writer: Holder | None = holder(folder)
         self.record: Record = read(folder, damaged_ok=True)
+        self.begun = begun(self.record)
         self.running: list[Start] = self.record.unfinished
         in_flight = {one.path for one in self.running}
         stories = self.record.stories
         self.waiting = [
-            Waiting(story.path, [path for path in _needed(story.plan) if not _is_finished(stories, path)])
+            Waiting(story.path, [path for path in _before(story.plan) if not _is_finished(stories, path)])
             for story in stories.values()
-            if not story.is_finished and story.path not in in_flight
+            if not story.is_finished and story.path not in in_flight and not is_done(self.record)
         ]
+
+    def expected(self, now: float) -> Expected | None:
+        """Return how much longer the run takes, at ``now`` (seconds since the epoch).
+
+        None where it does not go on, or nothing is known of what is left. It is the longer one of two: what all that is left
+        takes together with as many workers, and what the longest chain takes of which each requires the one before.
+        """
+        if self.writer is None:
+            return None
+        estimates = expectations(self.folder)
+        left: dict[str, float] = {}
+        unknown = 0
+        since = {one.path: now - one.at for one in self.running}
+        plans = {path: self.record.stories[path].plan for path in (*since, *(one.path for one in self.waiting))}
+        for path, plan in plans.items():
+            takes = plan.get("meta", {}).get("estimate", estimates.get(path))
+            unknown += takes is None
+            left[path] = max(0.0, (takes or 0.0) - since.get(path, 0.0))
+        if left and unknown == len(left):
+            return None
+        host = self.record.sessions[-1].run.get("host", {})
+        workers = max(1, int(host.get("workers", 0)) or len(self.running))
+        return Expected(max(sum(left.values()) / workers, _longest(plans, left)), unknown)
 
     @property
     def state(self) -> str:
@@ -70,29 +109,53 @@ class Standing:
 
     def lines(self) -> list[str]:
         """Return it for people."""
-        header, record, now = self.record.header, self.record, time.time()
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.get("at", 0)))
-        lines = [f"run {header.get('run', os.path.basename(self.folder))} of {header.get('root') or self.folder}"]
-        by = f", by {self.writer}" if self.writer else ""
-        lines.append(f"  {self.state}{by}; began {began}, {counted(len(record.stories), 'task')}")
-        counts = ", ".join(f"{count} {status}" for status, count in sorted(record.counts.items()))
+        record, now = self.record, time.time()
+        lines = [f"run {self.begun.name} of {self.begun.root or self.folder}", f"  {self._told_state()}"]
+        if not record.sessions:
+            return [*lines, f"  record: {self.folder}", "  hint: begin it again: pexen run"]
+        known = [status for status in Status if status in record.counts]
+        counts = ", ".join(f"{record.counts[one]} {one}" for one in [*known, *sorted(record.counts.keys() - known)])
         lines.append(f"  finished: {counts or 'nothing'}")
         lines += [f"  note: {one}" for one in record.notices]
         word = "running" if self.writer else "was running"
         lines += [
             f"  {word}: {one.path}" + (f", for {spoken(now - one.at)}" if self.writer else "") for one in self.running
         ]
+        if self.writer:
+            lines.append(f"  expected end: {_ending(self.expected(now), now)}")
         for one in self.waiting[:_LISTED]:
             lines.append(f"  waiting: {one.path}" + (f", for {', '.join(one.waits_for[:5])}" if one.waits_for else ""))
         if len(self.waiting) > _LISTED:
             lines.append(f"  … and {len(self.waiting) - _LISTED} more that wait")
         lines.append(f"  record: {self.folder}")
-        if self.writer is None and is_resumable(self.folder):
-            lines.append(f"  hint: pexen resume {os.path.basename(self.folder)}")
-        return lines
+        hint = self._hint()
+        return [*lines, f"  hint: {hint}"] if hint else lines
+
+    def _told_state(self) -> str:
+        """Return the state with what belongs to it; of who writes it is known since when."""
+        sessions = self.record.sessions
+        if not sessions:
+            return "nothing was recorded" + (f" yet, by {self.writer}" if self.writer else "")
+        tasks = counted(len(self.record.stories), "task")
+        began = f"; began {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.begun.at))}"
+        if self.writer is None:
+            return f"{self.state}{began}, {tasks}"
+        return f"{self.state}, by {self.writer}{began if len(sessions) > 1 else ''}; {tasks}"
+
+    def _hint(self) -> str:
+        """Return what can be done about a run that has not gone to its end."""
+        if self.writer is not None or not is_resumable(self.folder):
+            return ""
+        if any(one.startswith("damaged") for one in self.record.notices):
+            return "it cannot be taken up; pexen report --damaged-ok tells what it had"
+        if not self.begun.is_typed:
+            return f"the program that began it can take it up (resume=): {shlex.join(self.begun.argv)}"
+        return f"pexen resume {os.path.basename(self.folder)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines."""
+        now = time.time()
+        expected = self.expected(now)
         return {
             "schema": 1,
             "run": os.path.basename(self.folder),
@@ -103,12 +166,49 @@ class Standing:
             "counts": self.record.counts,
             "running": [{"path": one.path, "attempt": one.attempt, "since": one.at} for one in self.running],
             "waiting": [{"path": one.path, "for": one.waits_for} for one in self.waiting],
+            "expected": expected
+            and {"seconds": expected.seconds, "at": now + expected.seconds, "unknown": expected.unknown},
             "notices": self.record.notices,
         }
 
 
-def _needed(plan: Any) -> list[str]:
-    return [path for edge in plan.get("requires", ()) for path in edge["paths"]]
+def expectations(folder: str) -> dict[str, float]:
+    """Return how many seconds tasks take, as far as the history beside a run knows."""
+    from pexen.state.history import NAME, History
+
+    home = home_with(folder)
+    if not os.path.isfile(f"{home}/{NAME}"):
+        return {}
+    with History(home) as history:
+        return history.estimates()
+
+
+def _longest(plans: Mapping[str, Any], left: Mapping[str, float]) -> float:
+    """Return how long the longest chain takes of which each comes behind the one before."""
+    from graphlib import CycleError, TopologicalSorter
+
+    graph = {path: [one for one in _before(plan) if one in left] for path, plan in plans.items()}
+    ends: dict[str, float] = {}
+    try:
+        for path in TopologicalSorter(graph).static_order():
+            ends[path] = left[path] + max((ends[one] for one in graph[path]), default=0.0)
+    except CycleError:  # the record is damaged
+        return max(left.values(), default=0.0)
+    return max(ends.values(), default=0.0)
+
+
+def _ending(expected: Expected | None, now: float) -> str:
+    if expected is None:
+        return "unknown"
+    at = time.strftime("%H:%M:%S", time.localtime(now + expected.seconds))
+    rest = f", not counting {counted(expected.unknown, 'task')} of which nothing is known" if expected.unknown else ""
+    return f"in {spoken(expected.seconds)}, at {at}{rest}"
+
+
+def _before(plan: Any) -> list[str]:
+    """Return the paths that a task comes after: of what it requires, and of what it only waits for."""
+    needed = [path for edge in plan.get("requires", ()) for path in edge["paths"]]
+    return list(dict.fromkeys((*needed, *plan.get("after", ()))))
 
 
 def _is_finished(stories: Any, path: str) -> bool:

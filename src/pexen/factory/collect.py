@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn, Protocol
 
-from pexen.errors import DefinitionError
+from pexen.errors import DefinitionError, StateError
 from pexen.factory.base import raised
 from pexen.factory.carried import Carried, factory_of
 from pexen.factory.carry import Encoder, decoded, named_address
@@ -133,7 +133,7 @@ def _asked(
         argument = json.dumps({**told, "progress": progress, "limit": limit})
         answer: dict[str, Any] = dict(json.loads(isolate(f"{__name__}:{function}", argument, limit + _GRACE)))
         wrong = DefinitionError(**answer["error"]) if "error" in answer else None
-    except DefinitionError:
+    except (DefinitionError, StateError):
         raise
     except Exception as error:
         raise _end_of_child(error, progress, what, root, limit) from error

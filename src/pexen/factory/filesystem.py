@@ -48,8 +48,8 @@ class Listing(NamedTuple):
         return sorted((*self.files, *self.folders))
 
 
-def listing(folder: str) -> Listing:
-    """Read a folder; raise `DefinitionError` when that is not possible."""
+def listing(folder: str, *, gone_ok: bool = False) -> Listing:
+    """Read a folder; raise `DefinitionError` when that is not possible. With ``gone_ok``, one that is not there is empty."""
     found = Listing(set(), set(), {})
     try:
         with os.scandir(folder) as entries:
@@ -57,6 +57,8 @@ def listing(folder: str) -> Listing:
                 if entry.name[0] != "." and entry.name != "__pycache__":
                     _classify(entry, found)
     except OSError as error:
+        if gone_ok and isinstance(error, FileNotFoundError):
+            return found
         raise DefinitionError(
             f"cannot read the folder: {error.strerror}", where=folder, hint="ignore = […] leaves it out"
         ) from None
@@ -159,14 +161,17 @@ class Folder:
         return self._id
 
     def inside(self, name: str, *, link: bool) -> Folder | None:
-        """Return the folder ``name`` in this one; None when it is a link back to where we are."""
+        """Return the folder ``name`` in this one; None when it is a link back to where we are, or gone by now."""
         below = Folder(f"{self.path}/{name}", joined(self.place, visible(name)), self, linked=link or self.linked)
         if link:
             around: Folder | None = self
-            while around is not None:
-                if around.id == below.id:
-                    return None
-                around = around.parent
+            try:
+                while around is not None:
+                    if around.id == below.id:
+                        return None
+                    around = around.parent
+            except OSError:
+                return None
         return below
 
 
@@ -233,7 +238,7 @@ class FilesystemFactory(Factory):
                 yield executable(folder.path, name, joined(folder.place, visible(name)))
 
     def _contents(self, folder: Folder) -> Iterator[Folder | tuple[Folder, str]]:
-        found = listing(folder.path)
+        found = listing(folder.path, gone_ok=folder.parent is not None)
         for name in found.names:
             place = f"{folder.path}/{name}"[len(self.folder) + 1 :]
             if name in found.folders:

@@ -10,7 +10,7 @@ planner to complain about.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from pexen.model.task import Task
 
 _WORDS = re.compile(r"""(?P<space>\s+)|(?P<op>[()])|(?P<quoted>'[^']*'|"[^"]*")|(?P<word>[^\s()'"]+)""")
 CHOSEN = "selected"
+Narrow = Callable[[Sequence[str]], Collection[str]]
+"""Given the paths that are chosen, returns those that stay so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,15 @@ class _Entry(NamedTuple):
 
 
 def select(
-    tasks: Iterable[Task], *, paths: Sequence[str] = (), keyword: str = "", tags: str = "", deps: bool = True
-) -> Selection:
+    tasks: Iterable[Task], *, paths: Sequence[str] = (), keyword: str = "", tags: str = "", deps: bool = True,
+    narrow: Narrow | None = None,
+) -> Selection:  # fmt: skip
     """Return which tasks run.
 
     ``paths`` choose what stands at or below them; ``keyword`` is an ``and``/``or``/``not`` expression over parts of
     the path (in any case), ``tags`` one over tags. A task is chosen when all that is given agrees. ``deps=False``
-    leaves out what was not chosen, and takes its name out of requirements. Raises `DefinitionError` for a malformed
-    expression.
+    leaves out what was not chosen, and takes its name out of requirements. ``narrow`` is given the paths of the chosen
+    and returns those that are to stay. Raises `DefinitionError` for a malformed expression.
     """
     pool = _Pool(tasks)
     wanted = [path.strip("/") for path in paths]
@@ -68,6 +71,9 @@ def select(
         for entry in pool.entries
         if (not paths or any(is_below(entry.path, path) for path in wanted)) and good(entry) and tagged(entry)
     }
+    if narrow is not None and why:
+        kept = narrow(list(why))
+        why = {path: reason for path, reason in why.items() if path in kept}
     unmatched = tuple(path for path in wanted if path and not pool.scopes.at(path))
     if deps:
         pool.complete(why)

@@ -172,7 +172,7 @@ class Walk:
     def _folder(self, folder: Folder, scope: Scope) -> Iterator[tuple[Folder, Scope]]:
         """Collect a folder, and yield the folders in it at the moment when their tasks are due."""
         self._links.enter(folder)
-        held = listing(folder.path)
+        held = listing(folder.path, gone_ok=folder.parent is not None)
         here = folder.path[len(self.root) + 1 :]
         scope = self._configured(folder, here, held, scope)
         if PEXENFILE in held.files and not scope.skips(joined(here, PEXENFILE)):

@@ -19,9 +19,9 @@ class Plan(NamedTuple):  # not a dataclass: a tenth of the time to import, and e
     """What is about to be run.
 
     ``title`` names the tree, ``folder`` is where output goes as people should type it. ``again`` returns the command
-    line that runs the task at a path alone, ``file`` a file's path as one would type it, ``requirements`` each
-    requirement of a task as text with the paths of the tasks it is bound to. ``timeout`` is the limit, in seconds, of
-    tasks that have none of their own.
+    line that runs the task at a path alone, empty where there is none, ``file`` a file's path as one would type it,
+    ``requirements`` each requirement of a task as text with the paths of the tasks it is bound to. ``timeout`` is the
+    limit, in seconds, of tasks that have none of their own. ``began`` is when the run did, in seconds since the epoch: 0 for now.
     """
 
     tasks: Sequence[Task]
@@ -32,6 +32,7 @@ class Plan(NamedTuple):  # not a dataclass: a tenth of the time to import, and e
     file: Callable[[str], str] = lambda path: path
     requirements: Callable[[Task], Sequence[tuple[str, Sequence[str]]]] = lambda _: ()
     timeout: float | None = None
+    began: float = 0.0
 
 
 class Flight(NamedTuple):
@@ -78,6 +79,11 @@ class Observers:
     def __init__(self, reporters: Iterable[Reporter]) -> None:
         self._reporters = list(reporters)
         self.broken: list[str] = []
+        self._lost: list[Reporter] = []
+
+    def has_lost(self, reporters: Iterable[Reporter]) -> bool:
+        """Tell whether one of these was disabled."""
+        return any(one is lost for one in reporters for lost in self._lost)
 
     def begin(self, plan: Plan) -> None:
         """Tell all of them."""
@@ -106,4 +112,5 @@ class Observers:
                 getattr(reporter, verb)(what)
             except Exception as error:  # noqa: BLE001 - a reporter may be anybody's
                 self._reporters.remove(reporter)
+                self._lost.append(reporter)
                 self.broken.append(f"{type(reporter).__name__} was disabled: {type(error).__name__} in {verb}: {error}")

@@ -233,7 +233,9 @@ class Console:
         lines += [f"  {self._dim('kept:')} {visible(self._plan.file(file))}" for file in result.artifacts[:ARTIFACTS]]
         if len(result.artifacts) > ARTIFACTS:
             lines.append(f"  {self._dim('kept:')} … {len(result.artifacts) - ARTIFACTS} more files")
-        lines.append(f"  {self._dim('again:')} {visible(self._plan.again(result.path))}")
+        again = self._plan.again(result.path)
+        if again:
+            lines.append(f"  {self._dim('again:')} {visible(again)}")
         return lines
 
     def _trace(self, error: Failure) -> list[str]:

@@ -43,7 +43,7 @@ class Draft(NamedTuple):
 
     def publish(self) -> None:
         """Give it its name; raises `OSError`."""
-        if self.written != self.file:
+        if self.is_ours:
             os.replace(self.written, self.file)
             folder = os.open(os.path.dirname(self.file), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -54,11 +54,21 @@ class Draft(NamedTuple):
             finally:
                 os.close(folder)
 
-    def drop(self) -> None:
-        """Take it away, unless it has its name already."""
+    @property
+    def is_ours(self) -> bool:
+        """Whether nobody else writes to it, as one may to a pipe or a terminal."""
+        return self.written != self.file
+
+    def drop(self, size: int | None = None) -> None:
+        """Take it away, unless it has its name already; then only what is behind ``size``."""
         with suppress(OSError):
-            self.opened.close()
-        if self.written != self.file:
+            fd = os.dup(self.opened.fileno()) if self.is_ours and size is not None else -1
+            with suppress(OSError):
+                self.opened.close()  # which tries to write once more what it has not been able to
+            if fd >= 0:
+                os.ftruncate(fd, size or 0)
+                os.close(fd)
+        if self.is_ours:
             with suppress(OSError):
                 os.unlink(self.written)
 

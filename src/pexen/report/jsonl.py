@@ -49,6 +49,8 @@ class JsonLines:
         self._file = file
         self._clock = clock
         self._draft: Draft | None = None
+        self._whole = 0
+        """Bytes of whole lines."""
         self._waiting: list[Result] = []
         self._told: set[str] = set()
 
@@ -57,7 +59,7 @@ class JsonLines:
         draft = self._draft = begun(self._file)
         first = {
             "schema": SCHEMA, "kind": "run", "title": plan.title, "tasks": len(plan.tasks), "jobs": plan.jobs,
-            "start": _number(self._clock()),
+            "start": _number(plan.began or self._clock()),
         }  # fmt: skip
         self._write([first])
         try:
@@ -103,7 +105,7 @@ class JsonLines:
                 yield of_result(result)
 
     def _write(self, things: Iterable[Mapping[str, Any]]) -> None:
-        """Write lines; a file that takes no more is closed, since nobody will come back to it."""
+        """Write lines; a file that takes no more is closed behind its last whole line: nobody will come back to it."""
         if self._draft is None:
             return
         opened = self._draft.opened
@@ -112,8 +114,10 @@ class JsonLines:
                 opened.write(line(thing))
             opened.flush()
         except BaseException:
-            self._draft.drop()
+            self._draft.drop(self._whole)
             raise
+        if self._draft.is_ours:
+            self._whole = opened.tell()
 
 
 def line(thing: Mapping[str, Any]) -> bytes:

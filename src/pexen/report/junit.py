@@ -63,7 +63,7 @@ class JUnit:
 
     def begin(self, plan: Plan) -> None:
         """Note what is run, and when."""
-        self._title, self._start = plan.title, self._clock()
+        self._title, self._start = plan.title, plan.began or self._clock()
 
     def finished(self, result: Result) -> None:
         """Keep nothing; at the end all results are there."""

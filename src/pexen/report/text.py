@@ -7,6 +7,7 @@ else, letters of all scripts and signs, is left alone. Bytes that are not UTF-8 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -121,3 +122,9 @@ def quoted(word: str) -> str:
 
 def _as_bytes(match: re.Match[str]) -> str:
     return "".join(f"\\x{byte:02x}" for byte in match.group().encode(errors="surrogateescape"))
+
+
+def shown(path: str, start: str) -> str:
+    """Return a path as one would type it in the folder ``start``: relative to that, unless that is longer."""
+    relative = os.path.relpath(path, start)
+    return relative if len(relative) < len(path) or relative == "." else path

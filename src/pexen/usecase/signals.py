@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
 
-from pexen.cli.screen import last_words
 from pexen.pool import base, files
+from pexen.usecase.screen import last_words
 
 _LISTENED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LEFT = 130
@@ -35,7 +35,7 @@ class Interrupts:
         """Install the handlers; a signal that is ignored (nohup) stays ignored."""
         if threading.current_thread() is threading.main_thread():
             for number in _LISTENED:
-                if signal.getsignal(number) is not signal.SIG_IGN:
+                if signal.getsignal(number) not in {signal.SIG_IGN, None}:  # None: the handler is not Python's
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -46,6 +46,12 @@ class Interrupts:
     def tell(self, wake: Callable[[], None]) -> None:
         """From now on call ``wake`` instead of raising."""
         self._wake = wake
+
+    def ask(self) -> None:
+        """Request to stop once more, without a signal and never by leaving. From any thread."""
+        self.count += 1
+        if self._wake is not None:
+            self._wake()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:

@@ -1,13 +1,17 @@
 """Where a run keeps its output: below the root, for the user alone, and somewhere else when that cannot be."""
 
 import fcntl
+import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
-from pexen.cli import place
-from pexen.cli.place import KEPT, Place
+from pexen.errors import StateError
+from pexen.state.lines import sealed
+from pexen.usecase import place
+from pexen.usecase.place import KEPT, Place, is_resumable, retain
 
 
 def mode(path):
@@ -69,6 +73,75 @@ def test_a_run_that_still_goes_on_is_not_removed(tmp_path):
     assert going.id in runs(tmp_path)
     assert len(runs(tmp_path)) == KEPT + 1
     going.close()
+
+
+def recorded(root, how="", argv=("pexen", "run", "-x")):
+    """A run that has ended as it is said, or was killed."""
+    it = begun(root)
+    records = [{"kind": "run", "argv": argv, "cwd": "/x"}, *([{"kind": "end", "how": how}] if how else [])]
+    lines, crc = b"", 0
+    for seq, record in enumerate(records, 1):
+        line, crc = sealed(json.dumps(record, separators=(",", ":")).encode(), seq, crc)
+        lines += line
+    (Path(it.folder) / "journal.jsonl").write_bytes(lines)
+    it.close()
+    return it.id
+
+
+@pytest.mark.usefixtures("ids")
+def test_of_runs_that_never_end_so_many_are_kept_and_no_more(tmp_path):
+    names = [recorded(tmp_path, "stopped") for _ in range(2 * KEPT + 5)]
+    assert runs(tmp_path) == names[-2 * KEPT :]
+
+
+@pytest.mark.usefixtures("ids")
+def test_a_run_that_the_same_words_have_brought_to_its_end_later_is_removed(tmp_path):
+    early = recorded(tmp_path, "stopped")
+    other = recorded(tmp_path, "stopped", ["pexen", "run", "other"])
+    killed = recorded(tmp_path)
+    done = recorded(tmp_path, "done")
+    late = recorded(tmp_path, "stopped")
+    found = retain(str(tmp_path / ".pexen" / "runs"), 0)
+    assert (found.removed, found.kept) == ([early, killed, done], [late, other])
+    assert retain(str(tmp_path / ".pexen" / "runs"), 0, resumable=True).removed == [other, late]
+
+
+@pytest.mark.usefixtures("ids")
+def test_what_has_no_beginning_cannot_be_taken_up(tmp_path):
+    names = [recorded(tmp_path, "stopped") for _ in range(3)]
+    folders = [tmp_path / ".pexen" / "runs" / name for name in names]
+    (folders[0] / "journal.jsonl").write_bytes(b"")
+    data = (folders[1] / "journal.jsonl").read_bytes()
+    (folders[1] / "journal.jsonl").write_bytes(b"{" + data)
+    assert [is_resumable(str(folder)) for folder in folders] == [False, False, True]
+    assert retain(str(folders[0].parent), 0).removed == names[:2]
+
+
+@pytest.mark.usefixtures("ids")
+def test_latest_leads_to_the_last_run_that_is_left(tmp_path):
+    left, gone = recorded(tmp_path, "stopped"), recorded(tmp_path, "done", [])
+    assert retain(str(tmp_path / ".pexen" / "runs"), 0).removed == [gone]
+    assert os.readlink(tmp_path / ".pexen" / "latest") == f"runs/{left}"
+
+
+@pytest.mark.usefixtures("ids")
+def test_a_run_whose_record_cannot_be_written_is_not_taken_up(tmp_path, monkeypatch):
+    folder = tmp_path / ".pexen" / "runs" / recorded(tmp_path, "stopped")
+    monkeypatch.setattr(place.os, "access", lambda *_: False)  # root may do anything
+    with pytest.raises(
+        StateError, match="cannot be taken up, its record cannot be written: it is not writable"
+    ) as told:
+        Place(str(tmp_path), str(folder))
+    assert "begin again" in told.value.hint
+    assert told.value.facts == (("at", str(tmp_path / ".pexen")),)
+
+
+def test_where_there_is_no_place_at_all_that_is_said(tmp_path, monkeypatch):
+    (tmp_path / ".pexen").write_text("in the way")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ".pexen"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ".pexen"))
+    with pytest.raises(StateError, match="no record can be written"):
+        Place(str(tmp_path))
 
 
 @pytest.mark.usefixtures("ids")
