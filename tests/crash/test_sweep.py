@@ -2,7 +2,7 @@
 
 Steps are writes, syncs, cuts and renames of the journal, and the moments before and after a task is handed to its pool.
 `make test-crash` (``PEXEN_CRASH=all``) combines each with some forty pairs of others, shifted from one to the next, so that
-every step is every one of the three; by default each is combined with two pairs.
+every step is every one of the three; by default each is combined with one pair or two: with "process" there are fewer steps.
 """
 
 from __future__ import annotations
@@ -153,10 +153,13 @@ def test_killed_at_every_step_and_while_resuming_and_while_resuming_that(tmp_pat
     draw = random.Random(seed)
     kills = 0
     for first in range(most):
-        others = _many(first, most) if ALL else [_two(draw, most), _two(draw, most)]
+        others = _many(first, most) if ALL else [_two(draw, most) for _ in range(_PAIRS[durability])]
         for number, (second, third) in enumerate(others):
             kills += check(tmp_path / f"{first}-{number}", [first, second, third], durability)
     assert kills >= 100, f"seed {seed}"
+
+
+_PAIRS = {"full": 1, "process": 2}
 
 
 def _many(first: int, most: int) -> list[tuple[int, int]]:
