@@ -656,3 +656,17 @@ def test_a_journal_that_cannot_be_taken_up_is_free_again(tmp_path):
     for _ in range(3):
         with pytest.raises(StateError, match="'wonderful' is not a valid Status"):
             again([pexen.Task(str, "it")], tmp_path)
+
+
+def test_that_a_run_was_told_to_stop_is_on_record(tmp_path):
+    go = threading.Event()
+    sched = pexen.Sched(
+        [pexen.Task(lambda: go.wait(50.0), "it"), pexen.Task(str, "after", after="/it")], journal=tmp_path
+    )
+    run = sched.start()
+    run.drain("enough of it")
+    go.set()
+    run.wait(50.0)
+    record = read(tmp_path)
+    assert record.sessions[-1].stopped == "enough of it"
+    assert record.end["how"] == "stopped"

@@ -178,6 +178,10 @@ class Recorder:
                 why = "not started: the journal cannot be written"
                 self.post(Outcome(attempt, Status.CANCELLED, reason=why))
 
+    def stopped(self, why: str) -> None:
+        """Record that the run was told to stop."""
+        self._append(records.stopped(why, at=time.time()))
+
     def returned(self, attempt: Attempt) -> None:
         """Record that an attempt came back unstarted."""
         self._append(records.returned(attempt))

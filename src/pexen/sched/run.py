@@ -195,6 +195,7 @@ class Run:
         with self.lock:
             self._decider.fallen += self._planner.drain(reason, cleanups=cleanups)
             flying = [one for one in self._decider.flying.values() if not (cleanups and one.task.cleanup)]
+        self._record_stop(reason)
         for attempt in flying:
             attempt.lane.pool.cancel(attempt, force=force)
         self._mailbox.post(WAKE)
@@ -204,7 +205,12 @@ class Run:
         """Start nothing more but clean-ups; let finish what runs."""
         with self.lock:
             self._decider.fallen += self._planner.drain(reason)
+        self._record_stop(reason)
         self._mailbox.post(WAKE)
+
+    def _record_stop(self, reason: str) -> None:
+        if self._recorder is not None:
+            self._recorder.stopped(reason)
 
     @property
     def wish(self) -> Wish | None:
