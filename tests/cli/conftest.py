@@ -8,6 +8,18 @@ from pexen.cli.main import main
 
 
 @pytest.fixture
+def tree(tmp_path):
+    (tmp_path / "pexen.toml").write_text("")
+    return tmp_path
+
+
+@pytest.fixture
+def home(tree):
+    (tree / ".pexen" / "runs").mkdir(parents=True)
+    return tree / ".pexen"
+
+
+@pytest.fixture
 def call(monkeypatch, capsys):
     """Call the command line in this process, for commands that run no tasks; return exit code, output and errors."""
     monkeypatch.setattr(sys, "path", sys.path[:])

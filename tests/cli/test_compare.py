@@ -14,18 +14,6 @@ from tests.state.test_history import fallen, record_run, result, simple, started
 
 
 @pytest.fixture
-def tree(tmp_path):
-    (tmp_path / "pexen.toml").write_text("")
-    return tmp_path
-
-
-@pytest.fixture
-def home(tree):
-    (tree / ".pexen" / "runs").mkdir(parents=True)
-    return tree / ".pexen"
-
-
-@pytest.fixture
 def two(home):
     """Two runs, of which the second one breaks, mends, adds, removes, and does not get to something."""
     simple(

@@ -20,18 +20,6 @@ from tests.state.test_history import record_run, result, started, task
 pytestmark = pytest.mark.leaks("files")  # what a killed process has in temporary folders stays there
 
 
-@pytest.fixture
-def tree(tmp_path):
-    (tmp_path / "pexen.toml").write_text("")
-    return tmp_path
-
-
-@pytest.fixture
-def home(tree):
-    (tree / ".pexen" / "runs").mkdir(parents=True)
-    return tree / ".pexen"
-
-
 def failing_once(tree: Path, name: str, meta: str = "") -> None:
     """A script that fails until there is a file of its name that says ok."""
     counting(tree, name, f"[ -e {tree}/{name}.ok ]", meta)

@@ -1,7 +1,9 @@
 """Reading back: one result a task, what was running, how it ended; and nothing that is damaged is taken for missing."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,20 +168,26 @@ def test_a_result_among_many_takes_the_place_of_one_that_was_asked_for_again(tmp
     assert (record.result("a").value, record.result("b").value, record.duplicates) == (1, 2, 1)
 
 
+def cut_everywhere(folder: Path, *history: dict[str, Any]) -> Iterator[tuple[Record, int]]:
+    """Yield what is read of a journal that is cut at each byte, and how many whole lines that is."""
+    made = lines(*history)
+    whole, ends = b"".join(made), [sum(map(len, made[:count])) for count in range(len(made) + 1)]
+    for size in range(len(whole) + 1):
+        (folder / "journal.jsonl").write_bytes(whole[:size])
+        record = read(folder)
+        count = sum(end <= size for end in ends) - 1
+        assert record.last == count
+        assert bool(record.notices) == (size not in ends or size == 0)
+        yield record, count
+
+
 def test_records_of_many_cut_at_every_byte(tmp_path: Path) -> None:
     """None of a torn line counts: none of it was told."""
     history = [
         run(), *tasks("a", "b", "c", "d"), records.starts([attempt("c", 1, 1), attempt("d", 1, 2)], 0.0),
         passed("a", "c", value="x", elided=4), passed("b", "d"), records.end("done", {"passed": 4}, at=9.0),
     ]  # fmt: skip
-    made = lines(*history)
-    whole, ends = b"".join(made), [sum(map(len, made[:count])) for count in range(len(made) + 1)]
-    for size in range(len(whole) + 1):
-        (tmp_path / "journal.jsonl").write_bytes(whole[:size])
-        record = read(tmp_path)
-        count = sum(end <= size for end in ends) - 1
-        assert record.last == count
-        assert bool(record.notices) == (size not in ends or size == 0)
+    for record, count in cut_everywhere(tmp_path, *history):
         assert [one.path for one in record.results()] == ["a", "c", "b", "d"][: max(0, count - 3) * 2]
         assert [one.path for one in record.unfinished] == {3: ["c", "d"], 4: ["d"]}.get(count, [])
         assert record.last_id == {0: 0, 1: 0, 2: 0, 3: 2}.get(count, 4)
@@ -412,14 +420,7 @@ HISTORY = [run(), task(), started(), report(), result(value=[1, "ö"]), records.
 
 
 def test_cut_at_every_byte_it_tells_what_is_whole(tmp_path: Path) -> None:
-    made = lines(*HISTORY)
-    whole, ends = b"".join(made), [sum(map(len, made[:count])) for count in range(len(made) + 1)]
-    for size in range(len(whole) + 1):
-        (tmp_path / "journal.jsonl").write_bytes(whole[:size])
-        record = read(tmp_path)
-        count = sum(end <= size for end in ends) - 1
-        assert record.last == count
-        assert bool(record.notices) == (size not in ends or size == 0)
+    for record, count in cut_everywhere(tmp_path, *HISTORY):
         assert len(list(record.results())) == (count >= 5)
         assert [one.path for one in record.unfinished] == (["a"] if count in {3, 4} else [])
 

@@ -492,24 +492,23 @@ class Decider:
     def _refuse(self, departure: Departure) -> None:
         """Give up the way to a restart, since the run is ending: who asked for it ends, and is entered by the next run."""
         self._departure = None
-        self._released |= departure.wanted.keys()
-        kept = list(departure.kept.values())
-        self._commands += departure.refuse(ENDING)
-        for outcome in kept:
-            outcome.status, outcome.reason = Status.CANCELLED, "the run is ending"
-            self._ended(outcome, outcome.attempt)
+        self._let_go(departure, list(departure.wanted), "the run is ending")
 
     def withdraw(self, tasks: Iterable[Task]) -> None:
         """Forget what these tasks want of the machine: they are being cancelled."""
         departure, paths = self._departure, {task.path for task in tasks}
-        if departure is None or departure.is_told:
-            return
-        for id_ in [id_ for id_, event in departure.wanted.items() if event.attempt.task.path in paths]:
+        if departure is not None and not departure.is_told:
+            ids = [id_ for id_, event in departure.wanted.items() if event.attempt.task.path in paths]
+            self._let_go(departure, ids, "cancelled")
+
+    def _let_go(self, departure: Departure, ids: list[int], why: str) -> None:
+        """Tell attempts that asked for a restart that nothing comes of it; those that have ended are cancelled."""
+        for id_ in ids:
             self._released.add(id_)
             self._commands += departure.withdraw(id_, ENDING)
             outcome = departure.kept.pop(id_, None)
             if outcome is not None:
-                outcome.status, outcome.reason = Status.CANCELLED, "cancelled"
+                outcome.status, outcome.reason = Status.CANCELLED, why
                 self._ended(outcome, outcome.attempt)
 
     def _is_put_off(self, outcome: Outcome, attempt: Attempt, departure: Departure) -> bool:

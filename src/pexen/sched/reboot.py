@@ -141,7 +141,7 @@ class Departure:
     def told(self) -> list[RebootWanted]:
         """Return what the journal is to be told."""
         self.is_told = True
-        return [one for one in self.wanted.values() if one.by == "pexen" or self.may.allowed]
+        return [one for one in self.wanted.values() if self._is_granted(one)]
 
     def agree(self) -> list[Callable[[], object]]:
         """Let those that asked go on, each its way."""
@@ -149,7 +149,7 @@ class Departure:
         does: list[Callable[[], object]] = []
         for id_, event in self.wanted.items():
             attempt = event.attempt
-            does.append(partial(event.answer, "" if event.by == "pexen" or self.may.allowed else NOT_ALLOWED))
+            does.append(partial(event.answer, "" if self._is_granted(event) else NOT_ALLOWED))
             if not self._ends_here(event):
                 self.world.limit(attempt, "set", event.within)
                 does.append(partial(self.world.later, event.within, Overdue(self, "task", attempt)))
@@ -199,10 +199,6 @@ class Departure:
         ready = self.is_agreed and (stopping or all(map(self._ends_here, self.wanted.values())))
         return ready and (self.is_late or not flying.keys() - self.ignored)
 
-    def refuse(self, why: str) -> list[Callable[[], object]]:
-        """Tell all that asked why nothing comes of it; they are to end."""
-        return [does for id_ in list(self.wanted) for does in self.withdraw(id_, why)]
-
     def withdraw(self, id_: int, why: str) -> list[Callable[[], object]]:
         """Forget what one attempt wants, and tell it why; it is to end."""
         event = self.wanted.pop(id_)
@@ -220,6 +216,9 @@ class Departure:
         """What the run ends for."""
         events = self.wanted.values()
         return Wish(tuple(one.attempt.task.name for one in events), any(one.by == "task" for one in events))
+
+    def _is_granted(self, event: RebootWanted) -> bool:
+        return event.by == "pexen" or self.may.allowed
 
     def _ends_here(self, event: RebootWanted) -> bool:
         return event.by == "pexen" or not self.may.allowed

@@ -266,13 +266,16 @@ class Recorder:
             if seq and does is not None:
                 self._pending[seq] = does
             is_lost = is_lost or (does is not None and not seq)
-        if is_lost and self.journal.failure is not None:
-            self.post(Unrecorded(self.journal.failure))
+        self._tell_lost(is_lost=is_lost)
 
     def _collect(self) -> None:
         """Append what was put aside."""
         with self._lock:
             is_lost = self._append_aside()
+        self._tell_lost(is_lost=is_lost)
+
+    def _tell_lost(self, *, is_lost: bool) -> None:
+        """Say that something was not taken, if it was since the journal has failed."""
         if is_lost and self.journal.failure is not None:
             self.post(Unrecorded(self.journal.failure))
 
