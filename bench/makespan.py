@@ -57,7 +57,18 @@ class Peer(NamedTuple):
     runs: tuple[str, ...] = ("second",)
 
 
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", f"-n{WORKERS}"]
+PYTEST = [
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:randomly",
+    f"-n{WORKERS}",
+    "--basetemp=temporary",
+]
 PEERS = {
     "pexen": Peer("pexen", [executable("pexen"), "run", "tree", f"-j{WORKERS}"], "{n} passed", ("first", "second")),
     "ninja": Peer("ninja", ["ninja", f"-j{WORKERS}"], "[{n}/{n}]"),

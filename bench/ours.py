@@ -35,6 +35,16 @@ def independent(n):
     return run(begin, tasks, ThreadPool(2))
 
 
+def sleeps(n):
+    import asyncio
+
+    async def sleeper():
+        await asyncio.sleep(0.01)
+
+    begin = perf_counter()
+    return run(begin, [Task(sleeper, path=f"t{number}") for number in range(n)], pexen.AsyncPool())
+
+
 def layered(n, width):
     tasks, above = [], []
     for number, size in enumerate(layers(n, width)):

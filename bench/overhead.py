@@ -54,6 +54,7 @@ CASES = {
     "independent": Case(
         "{n} no-ops, 2 threads", "independent", 20_000, 200, (Peer(EXECUTOR, "independent_executor", 0.7, 0.4),)
     ),
+    "sleeps": Case("{n} coroutines that sleep 10 ms", "sleeps", 10_000, 100, (Peer("asyncio.gather", "sleeps_gather", 5, 3),)),
     "layers": Case(
         "{n} no-ops, layers of 100, 3 requirements", "layers_of_100", 20_000, 400,
         (

@@ -34,6 +34,20 @@ def independent_executor(n):
     return since(begin, n, count)
 
 
+def sleeps_gather(n):
+    import asyncio
+
+    async def sleeper():
+        await asyncio.sleep(0.01)
+
+    async def main():
+        return await asyncio.gather(*(sleeper() for _ in range(n)))
+
+    begin = perf_counter()
+    count = sum(value is None for value in asyncio.run(main()))
+    return since(begin, n, count)
+
+
 def in_order(graph):
     """Run a graph in two threads: the example in graphlib's documentation, with an executor for its workers."""
     sorter = TopologicalSorter(graph)

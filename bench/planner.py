@@ -4,14 +4,16 @@ Every case runs in a process of its own and drives the planner as a run does: a 
 until it says None, then the oldest task finishes and is freed. ``make`` is what building the `Task` values takes,
 ``add`` their admission, ``run`` all the rest, ``total`` the sum. ``bytes`` is the memory the process has in use
 afterwards above that before the first task was made. ``growth`` is the total for a task divided by that at the size
-before: 1.0 is linear.
+before: 1.0 is linear. ``later`` and ``run`` compare adding all tasks at the start with adding them one by one: in the
+planner alone, and in a whole run.
 """
 
 import argparse
 import json
 import sys
 from collections import deque
-from time import perf_counter
+from itertools import islice
+from time import perf_counter, process_time
 
 from graphs import FAN, LOCKS, layers, pairs
 from measure import FailedError, fresh, machine, resident, table
@@ -142,6 +144,26 @@ def one_at_a_time(case, n, width):
     return {"make": made - begin, "add": adding, "run": total - adding, "bytes": resident() - memory}
 
 
+def in_a_run(n, width, *, from_the_loop):
+    """Run tasks that do nothing in this thread, all there at the start, or but for the first ones added from the loop.
+
+    In seconds of the processor: all of it is one thread.
+    """
+    from pexen import InlinePool, Sched
+
+    begin = process_time()
+    tasks = (Task(noop, path=f"t{number}") for number in range(n))
+    sched = Sched(islice(tasks, width if from_the_loop else n), pool=InlinePool())
+    count = 0
+    for _ in sched.run():
+        count += 1
+        if from_the_loop and (task := next(tasks, None)) is not None:
+            sched.add([task])
+    if count != n:
+        raise FailedError(f"{count} of {n} tasks were run")
+    return {"total": process_time() - begin}
+
+
 def total(measured):
     return measured["make"] + measured["add"] + measured["run"]
 
@@ -183,16 +205,29 @@ def later_table(cases, n, width, found):
     return table(["a task, in the planner", "tasks", *HEADER, "ratio"], rows)
 
 
+def loop_table(n, width, found):
+    """Return the table of a whole run, its tasks added from its loop, each when one has ended, beside all at the start."""
+    rows, seconds = [], []
+    for told in ("at the start", "from the loop"):
+        measured = fresh("planner.py", "--run", told, n, "--flying", width)
+        found.append({"case": "run", "n": n, "added": told, **measured})
+        seconds.append(measured["total"])
+        ratio = f"{seconds[1] / seconds[0]:.2f}" if seconds[1:] else ""
+        rows.append([f"independent, added {told}", f"{n:,}", f"{1e6 * seconds[-1] / n:.2f}", ratio])
+    return table(["a task, in a run with InlinePool", "tasks", "total µs", "ratio"], rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=lambda text: [int(float(size)) for size in text.split(",")], metavar="N,N…")
     parser.add_argument("--cases", type=lambda text: text.split(","), metavar="CASE,CASE…",
-                        default=[*CASES, "later"], help=f"of {', '.join(CASES)}, later")  # fmt: skip
+                        default=[*CASES, "later", "run"], help=f"of {', '.join(CASES)}, later, run")  # fmt: skip
     parser.add_argument("--flying", type=int, default=4, metavar="N", help="tasks in flight (default 4)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it still work?")
     parser.add_argument("--json", action="store_true", help="the figures for a program, in seconds and bytes")
     parser.add_argument("--one", metavar="CASE", help=argparse.SUPPRESS)
     parser.add_argument("--later", metavar="CASE", help=argparse.SUPPRESS)
+    parser.add_argument("--run", metavar="HOW", help=argparse.SUPPRESS)
     parser.add_argument("n", nargs="?", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -201,7 +236,10 @@ def main():
     if options.later:
         print(json.dumps(one_at_a_time(options.later, options.n, options.flying)))
         return
-    unknown = set(options.cases) - {*CASES, "later"}
+    if options.run:
+        print(json.dumps(in_a_run(options.n, options.flying, from_the_loop=options.run == "from the loop")))
+        return
+    unknown = set(options.cases) - {*CASES, "later", "run"}
     if unknown:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
     show(options)
@@ -210,12 +248,14 @@ def main():
 def show(options):
     """Measure what was asked for and print it."""
     sizes = options.sizes or (QUICK if options.quick else SIZES)
-    cases = [case for case in options.cases if case != "later"]
+    cases = [case for case in options.cases if case in CASES]
     found, tables = [], []
     if cases:
         tables.append(growth_table(cases, sizes, options.flying, found))
+    later = QUICK[-1] if options.quick else LATER
+    if "run" in options.cases:
+        tables.append(loop_table(later, options.flying, found))
     if "later" in options.cases:
-        later = QUICK[-1] if options.quick else LATER
         tables.append(later_table(["independent", "layers"], later, options.flying, found))
     print(json.dumps(found) if options.json else "\n\n".join([machine(), *tables]))
 

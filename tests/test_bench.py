@@ -12,6 +12,7 @@ import pytest
 BENCH = Path(__file__).parents[1] / "bench"
 CASES = {
     "independent": 1,
+    "sleeps": 1,
     "layers": 2,
     "chain": 1,
     "one-lock": 2,
@@ -68,7 +69,10 @@ def test_the_planners_table_has_a_line_for_each_case_and_size(tmp_path):
 
 
 def test_the_planner_is_measured_in_all_cases(tmp_path):
-    found = json.loads(run(tmp_path, "planner.py", "--json"))
+    everything = json.loads(run(tmp_path, "planner.py", "--json"))
+    assert [one["added"] for one in everything if one["case"] == "run"] == ["at the start", "from the loop"]
+    assert all(one["total"] > 0 for one in everything if one["case"] == "run")
+    found = [one for one in everything if one["case"] != "run"]
     assert {one["case"] for one in found} == {"independent", "layers", "one-lock", "random-pairs", "chain"}
     assert [one["added"] for one in found if "added" in one] == ["at the start", "one at a time"] * 2
     assert all(one[part] > 0 for one in found for part in ("make", "add", "run"))
@@ -154,3 +158,12 @@ def test_how_soon_all_is_over_is_told_to_programs(tmp_path):
     ours = {one["run"]: one for one in found if one["who"] == "pexen"}
     assert (ours["first"]["must"], ours["second"]["must"]) == (None, 1.05)
     assert all(one["seconds"][0] > one["best"] for one in found if one["run"])
+
+
+def test_what_a_stream_costs(tmp_path):
+    machine, head, ours, theirs, ratio, killed = run(tmp_path, "stream.py").splitlines()
+    assert machine.startswith("CPython")
+    assert head.startswith("2000 results to 2 processes")
+    assert [line.split()[0] for line in (ours, theirs)] == ["stream", "queue"]
+    assert re.search(r"stream / queue [\d.]+, pairwise [\d.]+, must 1: (ok|MISS)$", ratio)
+    assert re.search(r"2000 results, 3 consumers killed: 0 lost, 0 twice, \d+ redelivered$", killed)

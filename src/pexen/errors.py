@@ -49,6 +49,16 @@ class DefinitionError(PexenError):
         super().__init__(headline, facts=[("at", where), *facts] if where else facts, hint=hint)
         self.where = where
 
+    @classmethod
+    def read(cls, text: str) -> DefinitionError:
+        """Return the error whose text that is, as it came from somewhere else."""
+        headline, *lines = text.split("\n")
+        pairs = [line.strip().partition(": ")[::2] for line in lines]
+        return cls(
+            headline, facts=[pair for pair in pairs if pair[0] != "hint"],
+            hint="".join(said for label, said in pairs if label == "hint"),
+        )  # fmt: skip
+
 
 class TaskFail(PexenError):
     """Raised by a task to fail in a controlled way.
@@ -104,6 +114,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"did you mean 'x'?"`` for the known word closest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def located(error: DefinitionError, where: str) -> DefinitionError:
+    """Return the error with ``where``, unless it already says where."""
+    if error.where or not where:
+        return error
+    return DefinitionError(error.headline, where=where, facts=error.facts, hint=error.hint)
 
 
 def _rebuild(kind: type[PexenError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PexenError:

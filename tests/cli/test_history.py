@@ -14,7 +14,7 @@ import pytest
 from pexen.state.history import NAME, History
 from pexen.state.reader import read
 from tests.cli.test_resume import LIMIT, PEXEN, counted, counting
-from tests.cli.tools import gated, is_up, open_gate, pexen, script
+from tests.cli.tools import GATED, gated, is_up, make_gate, open_gate, pexen, script
 from tests.state.test_history import record_run, result, started, task
 
 pytestmark = pytest.mark.leaks("files")  # what a killed process has in temporary folders stays there
@@ -430,6 +430,49 @@ def test_status_tells_when_a_run_will_be_over(home, tree):
         assert process.wait(LIMIT) == 0
     done = pexen("status", cwd=tree).stdout
     assert "expected end" not in done
+
+
+def test_status_tells_services_that_are_up_from_what_runs_and_waits(home, tree):
+    gated(tree, "a", meta='requires = ["db"]')
+    script(tree / "b.sh", meta='requires = ["/a.sh", "db"]')
+    script(tree / "db.sh", "exec sleep 1000", meta='service = true\nprovides = ["db"]')
+    simple_took(home, "r1", a=1000.0, b=1.0, db=5000.0)
+    process = subprocess.Popen([*PEXEN, "run", "-j2"], cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        is_up(tree, "a")
+        told = json.loads(pexen("status", "--json", cwd=tree).stdout)
+        assert {one["path"]: one["up"] for one in told["running"]} == {"db.sh": True, "a.sh": False}
+        assert told["waiting"] == [{"path": "b.sh", "for": ["a.sh"]}]
+        assert 900 < told["expected"]["seconds"] <= 1001
+        text = pexen("status", cwd=tree).stdout
+        assert "  up: db.sh, for " in text
+        assert "  running: a.sh, for " in text
+        open_gate(tree, "a")
+    finally:
+        assert process.wait(LIMIT) == 0
+
+
+def test_status_tells_that_what_was_found_is_waited_for(tree):
+    make_gate(tree, "a")
+    (tree / "pexenfile.py").write_text(
+        GATED + "@pexen.task(expand=True)\ndef find():\n    return [pexen.Task(wait, 'found', args=['a'])]\n"
+        "@pexen.task(requires=find)\ndef total(): pass\n"
+    )
+    process = subprocess.Popen([*PEXEN, "run", "-j2"], cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        is_up(tree, "a")
+        assert "  waiting: total, for found\n" in pexen("status", cwd=tree).stdout
+        open_gate(tree, "a")
+    finally:
+        assert process.wait(LIMIT) == 0
+
+
+def test_a_service_alone_is_not_run_and_that_is_said(tree):
+    script(tree / "db.sh", meta="service = true")
+    script(tree / "a.sh", meta='requires = ["/db.sh"]')
+    done = pexen("run", "db.sh", cwd=tree)
+    assert done.returncode == 0
+    assert "note: db.sh is started for others only, as by: pexen run ./a.sh -j1" in done.stdout + done.stderr
 
 
 def test_without_a_history_the_end_is_unknown(tree):

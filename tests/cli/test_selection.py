@@ -224,5 +224,16 @@ def test_other_sources_and_parameters_are_said_again(module, tree, tmp_path):
     assert again == "pexen run ./echo -j1 -D 'size=7 x' -- -v"
 
 
+def test_what_runs_for_others_only_is_run_by_one_of_them(plain):
+    script(plain / "net.sh", meta="teardown = 'true'")
+    script(plain / "db.sh", meta='service = true\nrequires = ["/net.sh"]')
+    script(plain / "query.sh", meta='requires = ["/db.sh"]')
+    script(plain / "idle.sh", meta="lazy = true")
+    found = chosen("tree")
+    assert [found.again(f"{name}.sh").split()[2] for name in ("net", "db", "query", "idle")] == [
+        *["tree/query.sh"] * 3, "tree/idle.sh",
+    ]  # fmt: skip
+
+
 def test_it_is_typed_where_the_first_one_was_typed(tree):
     assert chosen(".", chdir="tree").again("net/b.sh") == "pexen run tree/net/b.sh -j1"

@@ -140,7 +140,7 @@ def test_the_text_is_harmless_on_a_terminal_and_explains_each_function() -> None
     public = [name for name in re.findall(r"^(\w+)\(\)", HELPER, re.MULTILINE) if not name.startswith("_")]
     assert public == [
         "report", "report_wait", "attach", "timeout_set", "timeout_add", "timeout_pause", "timeout_resume", "heartbeat",
-        "pexen_return", "share",
+        "pexen_return", "share", "ready", "add_task", "add_tasks",
     ]  # fmt: skip
     assert all(re.search(rf"^# {name}\b[^\n]*: .+\n{name}\(\)", HELPER, re.MULTILINE) for name in public)
 
@@ -181,6 +181,8 @@ def test_a_report(shell: list[str], status: str) -> None:
         ("pexen_return null", {"return": None}),
         ("share 'a \"key' 'x\ny'", {"shared": {'a "key': "x\ny"}}),
         ("share '' ''", {"shared": {"": ""}}),
+        ("ready", {"ready": True}),
+        ("""ready '{"port":\n80}'""", {"ready": {"value": {"port": 80}}}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -286,6 +288,17 @@ def test_an_answer_is_waited_for(shell: list[str]) -> None:
 
 
 @each_shell
+def test_tasks_are_added_and_waited_for(shell: list[str]) -> None:
+    script = """set -eu; cd /usr; add_task 'a b' 'echo "$X"
+exit'; add_tasks '{"x": {"run": "true"}}' """
+    first, second = quiet(say(shell, script, answer=answered(ok=True)))
+    assert first["add"] == {"tasks": {"a b": {"run": 'echo "$X"\nexit', "cwd": "/usr"}}}
+    assert second["add"] == {"tasks": {"x": {"run": "true"}}}
+    for message in (first, second):
+        understood(message)
+
+
+@each_shell
 def test_what_an_answer_says_is_the_exit_status(shell: list[str]) -> None:
     script = "report_wait pass x || echo no $?; report_wait pass y && echo yes"
     evil = 'disk full "ok": true'
@@ -318,7 +331,8 @@ def test_by_hand_reports_are_printed(shell: list[str]) -> None:
     script = """
         unset PEXEN_CONTROL; set -eu
         report pass 'acl set'; report fail name 'why\tnot'; report_wait skip x
-        attach x; timeout_set 5; timeout_add 5; timeout_pause; timeout_resume; heartbeat; pexen_return 1; share a b
+        attach x; timeout_set 5; timeout_add 5; timeout_pause; timeout_resume; heartbeat; pexen_return 1; share a b; ready
+        add_task a b; add_tasks '{}'
         exec 2>&-; report pass x; echo "$?"
     """
     said = say(shell, script)
@@ -331,7 +345,8 @@ def test_by_hand_reports_are_printed(shell: list[str]) -> None:
     [
         "report", "report pass", "report pass ''", "report passed x", "report '' x", "report '*' x", "report pass a b c",
         "report_wait nonsense x", "attach", "attach ''", "attach a b c", "timeout_set", "timeout_set ''", "timeout_add 1 2",
-        "pexen_return", "pexen_return ''", "pexen_return 1 2", "share", "share a", "share a b c",
+        "pexen_return", "pexen_return ''", "pexen_return 1 2", "share", "share a", "share a b c", "ready ''", "ready 1 2",
+        "add_task", "add_task a", "add_task a ''", "add_task a b c", "add_tasks", "add_tasks a b",
     ],
 )  # fmt: skip
 def test_wrong_calls_say_how(shell: list[str], call: str) -> None:
@@ -347,10 +362,10 @@ def test_without_its_descriptor_a_script_goes_on(shell: list[str], control: str)
     script = f"""
         PEXEN_CONTROL={control}; exec 3>&-
         report pass x || echo $?; report_wait pass x || echo $?; heartbeat || echo $?; share a b || echo $?
-        echo on
+        add_task a b || echo $?; echo on
     """
     said = say(shell, script, env={"TMPDIR": "/nonexistent"})
-    assert said == ([], 0, "1\n1\n1\n1\non\n", "")
+    assert said == ([], 0, "1\n1\n1\n1\n1\non\n", "")
 
 
 @each_shell
@@ -370,7 +385,7 @@ def test_nothing_of_the_script_is_changed(shell: list[str]) -> None:
     script = """
         set -- 'a b' '' '*'; IFS='p,"'; OPTIND=2; status=1; name=2; i=3; before=$-
         report pass 'p,"
-*?[' "$IFS"; report_wait info y; attach f g; timeout_set 1m; pexen_return '[ "*" ]'; share a b
+*?[' "$IFS"; report_wait info y; attach f g; timeout_set 1m; pexen_return '[ "*" ]'; share a b; add_task a "$1"; add_tasks '{}'
         test "$#$1$2$3" = '3a b*' && test "$IFS" = 'p,"' && test "$OPTIND$status$name$i" = 2123 && test "$before" = "$-"
     """
     messages = quiet(say(shell, script, answer=answered(ok=True)))
@@ -442,12 +457,12 @@ def test_no_process_is_started(shell: list[str]) -> None:
         PATH=
         report pass 'acl set'; report fail "$1" "$1"; report_wait pass x; attach "$1" n; timeout_set 5m; timeout_add 5
         timeout_pause; timeout_resume; heartbeat; pexen_return '[1,
-            2]'; share "$1" "$1"; unset PEXEN_CONTROL; report info x 2>&-
+            2]'; share "$1" "$1"; add_task x "$1"; add_tasks '{}'; unset PEXEN_CONTROL; report info x 2>&-
     """
     messages = quiet(
         say([*AS_NOBODY, str(shutil.which(shell[0])), *shell[1:]], script, SPECIAL, answer=answered(ok=True))
     )
-    assert len(messages) == 11
+    assert len(messages) == 13
     assert messages[1]["report"]["name"] == SPECIAL
 
 

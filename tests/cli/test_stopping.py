@@ -386,7 +386,7 @@ def a():
 @pytest.fixture
 def deaf(tree, line):
     """A task that nothing ends but SIGKILL, and a pool that never sends it: as if stuck in the kernel."""
-    patch = "import pexen.pool.command as c; c._Running.ask = lambda *a, **k: None"
+    patch = "import pexen.pool.running as r; r.Running.ask = lambda *a, **k: None"
     write(tree / "site" / "sitecustomize.py", f"import sys\nif 'pexen' in sys.orig_argv: {patch}\n")
     gated(tree, "a", f"{HOLD}\n{STUBBORN}", 'grace = "10m"')
     return tree

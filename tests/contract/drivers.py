@@ -7,6 +7,7 @@ from typing import Any
 
 from pexen.model.attempt import Attempt
 from pexen.model.call import CONSTANT, PLAIN, SHARED, Call, Kind, Source, kind_of
+from pexen.model.event import Up
 from pexen.model.result import Outcome, Pickled
 from pexen.model.task import Task
 from pexen.pool.base import Pool
@@ -70,12 +71,36 @@ class Drive:
 
     def outcomes(self, attempts: list[Attempt], bound: float = BOUND) -> list[Outcome]:
         """Wait for the outcomes of attempts; return them in the order of the attempts."""
-        while getattr(self.pool, "driven", False) and self.pool.run_queued():
-            pass
+        self.drive()
         wanted = {attempt.id for attempt in attempts}
         self.mailbox.wait_until(lambda: wanted <= {outcome.attempt.id for outcome in self.mailbox.outcomes}, bound)
         found = {outcome.attempt.id: outcome for outcome in self.mailbox.outcomes}
         return [found[attempt.id] for attempt in attempts]
+
+    def drive(self) -> None:
+        """Run what is queued in a pool that has to be driven."""
+        while getattr(self.pool, "driven", False) and self.pool.run_queued():
+            pass
+
+    def bring_up(self, what: Callable[..., Any], *args: Any, **options: Any) -> Up:
+        """Submit a service and wait until it is up."""
+        return self.up(self.start(what, *args, **options))
+
+    def up(self, attempt: Attempt) -> Up:
+        """Wait until a service is up, or has ended."""
+        self.drive()
+        events = self.mailbox.events
+        self.mailbox.wait_until(
+            lambda: any(event.attempt is attempt and isinstance(event, Up | Outcome) for event in events)
+        )
+        [event] = [event for event in events if event.attempt is attempt and isinstance(event, Up | Outcome)]
+        assert isinstance(event, Up), event.failure
+        return event
+
+    def tear_down(self, attempt: Attempt) -> Outcome:
+        """Have a service torn down, and wait for its outcome."""
+        self.pool.tear_down(attempt)
+        return self.outcome(attempt)
 
     def wait_for_report(self, attempt: Attempt, name: str = "running") -> None:
         """Wait until a running attempt has said so."""

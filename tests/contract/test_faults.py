@@ -12,16 +12,18 @@ import resource
 import select
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import pexen
-from pexen import CommandPool, InlinePool, ProcessPool, Sched, Status, Task, ThreadPool
+from pexen import AsyncPool, CommandPool, InlinePool, ProcessPool, Sched, Status, Task, ThreadPool
 from pexen.model.result import Pickled
 from pexen.pool import tree
 from pexen.pool.member import Member
 from tests.contract import faults
 from tests.contract.mailbox import BOUND, Stopwatch
+from tests.contract.strange import InCoroutines, Owning
 
 TIMEOUT, GRACE, SLOW = 0.5, 0.3, 1.0
 BUSY = 4.0
@@ -30,11 +32,15 @@ BUSY = 4.0
 POOLS = {
     "inline": lambda out: InlinePool(output=out),
     "thread": lambda out: ThreadPool(2, output=out),
+    "async": lambda out: AsyncPool(2, output=out),
+    "async-coroutines": lambda out: InCoroutines(2, output=out),
+    "executor-threads": lambda out: Owning(ThreadPoolExecutor, 2, output=out),
     "process-exec": lambda out: ProcessPool(2, output=out, capture=True, cap=100_000),
     "process-forkserver": lambda out: ProcessPool(2, start="forkserver", output=out, capture=True, cap=100_000),
     "command": lambda out: CommandPool(2, output=out, capture=True, cap=100_000),
 }
-ALL, PROCESSES = ("inline", "thread", "process-exec", "process-forkserver"), ("process-exec", "process-forkserver")
+PROCESSES = ("process-exec", "process-forkserver")
+ALL = ("inline", "thread", "async", "async-coroutines", "executor-threads", *PROCESSES)
 
 PYTHON = [
     (faults.raises, ALL, "error", "LookupError: lost"),

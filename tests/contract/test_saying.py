@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import pexen
-from pexen import CommandPool, InlinePool, LocalPool, ProcessPool, Sched, Status, Task, ThreadPool
+from pexen import AsyncPool, CommandPool, InlinePool, LocalPool, ProcessPool, Sched, Status, Task, ThreadPool
+from tests.contract.strange import InCoroutines, Owning
 
 POOLS = {
     "inline": lambda: InlinePool(),
     "thread": lambda: ThreadPool(2),
+    "async": lambda: AsyncPool(2),
+    "async-coroutines": lambda: InCoroutines(2),
+    "executor-threads": lambda: Owning(ThreadPoolExecutor, 2),
     "process-exec": lambda: ProcessPool(2),
     "process-forkserver": lambda: ProcessPool(2, start="forkserver"),
 }
@@ -71,7 +76,7 @@ def changes_its_limit(how, seconds):
 
 @pytest.mark.parametrize("how", ["add", "set", "pause"])
 def test_a_task_may_change_its_limit(pool, how):
-    limit = 1.5 if isinstance(pool, ProcessPool) else 0.2  # a worker that is new imports what it takes to say anything
+    limit = 2.5 if isinstance(pool, ProcessPool) else 0.2  # a worker that is new imports what it takes to say anything
     task = Task(changes_its_limit, "a", args=[how, limit + 0.3], timeout=limit, grace=0.1)
     result = run_one(task, pool)
     assert result.status is Status.PASSED, (result.reason, result.evidence)
@@ -82,8 +87,10 @@ def wrong_limit():
         pexen.current().timeout.set("soon")
     with pytest.raises(pexen.DefinitionError, match="'pass'"):
         pexen.current().report("a", "passed")
-    with pytest.raises(pexen.PexenError, match="this version"):
-        pexen.current().add()
+    with pytest.raises(pexen.DefinitionError, match="neither a task nor a callable"):
+        pexen.current().add("make check")
+    with pytest.raises(pexen.DefinitionError, match="two tasks have the path 'a'"):
+        pexen.current().add(pexen.Task(str, "a"))
     with pytest.raises(pexen.DefinitionError, match="not 'me'"):
         pexen.current().reboot(by="me")
     with pytest.raises(OSError, match="No such file"):
@@ -93,6 +100,19 @@ def wrong_limit():
 def test_what_makes_no_sense_is_an_error_in_the_task(pool):
     result = run_one(Task(wrong_limit, "a"), pool)
     assert result.status is Status.PASSED, result.error
+
+
+def adds_more(word):
+    first = Task(shares, "first")
+    pexen.current().add(first, Task(lambda n, shared: (word, n, dict(shared)), args=[1], requires=first))
+
+
+def test_a_task_adds_tasks(pool):
+    results = Sched([Task(adds_more, "a", args=["said"])], pool=pool).wait()
+    assert {path: one.status for path, one in results.items()} == dict.fromkeys(
+        ("a", "first", "a/lambda"), Status.PASSED
+    )
+    assert results["a/lambda"].value == ("said", 1, {"from python": 1})
 
 
 def reports_often(count):
@@ -131,14 +151,16 @@ def test_an_executable_has_the_same_verbs(commands, tmp_path):
     say '{"id": 4, "shared": {"key": "value"}}'
     say '{"id": 5, "heartbeat": true}'
     say '{"id": "x", "timeout": {"add": 3}}'
-    say '{"id": 6, "add": {}}'
+    say '{"id": 6, "add": {"tasks": {"b": {"run": "echo b"}}}}'
+    say '{"id": 7, "add": {}}'
     echo own > $PEXEN_DIR/own
     """
     result = run_one(command(script, cwd=tmp_path), commands)
     assert [json.loads(line) for line in result.output.splitlines()] == [
         *({"id": number, "ok": True} for number in range(1, 6)),
         {"id": "x", "ok": True},
-        {"id": 6, "error": "'add' is not supported by this version of pexen"},
+        {"id": 6, "ok": True},
+        {"id": 7, "error": "add takes an object with 'tasks', and perhaps 'defaults', as a task file has them"},
     ]
     assert result.value == {"x": [1, None]}
     assert result.shared == {"key": "value"}
@@ -151,7 +173,8 @@ WRONG = [
     ('{"report": {"name": "a", "status": "passed"}}', "'passed'"), ('{"reprot": 1}', "did you mean 'report'"),
     ('{"heartbeat": 1, "return": 2}', "one verb at a time"), ('{"timeout": "soon"}', "duration"),
     ('{"timeout": {"set": -1}}', "duration"), ('{"attach": {"file": "/nonexistent"}}', "No such file"),
-    ('{"shared": 3}', "takes an object"), ('{"add": {}}', "not supported"), ('{"report": {"name": "a", "level": 1}}', "level"),
+    ('{"shared": 3}', "takes an object"), ('{"add": {}}', "with 'tasks'"),
+    ('{"report": {"name": "a", "level": 1}}', "level"),
 ]  # fmt: skip
 
 
@@ -169,6 +192,25 @@ def _with_env(line):
     from pexen.model.command import as_command
 
     return as_command("printf '%s\\n' \"$LINE\" >&$PEXEN_CONTROL", env={"LINE": line})
+
+
+def test_who_asks_for_an_answer_and_says_nonsense_is_answered(commands):
+    """It would wait for ever: JSON that was put together by hand in a shell script is often wrong."""
+    script = """
+    say() { echo "$1" >&$PEXEN_CONTROL; read -r answer <&$PEXEN_CONTROL; echo "$answer"; }
+    say '{"id": "sh-1-1", "add": {"tasks": nonsense}}'
+    say '{"id": 2, "add": {"tasks": {"a": {"run": "echo "quoted""}}}}'
+    say '{"id": 3}'
+    say "{\\"id\\": 4, \\"report\\": \\"$(head -c 1100000 /dev/zero | tr '\\0' x)\\"}"
+    """
+    result = run_one(command(script, timeout=60), commands)
+    assert [json.loads(line) for line in result.output.splitlines()] == [
+        {"id": "sh-1-1", "error": "not a JSON object"},
+        {"id": 2, "error": "not a JSON object"},
+        {"id": 3, "error": "one verb at a time, not 0"},
+        {"id": 4, "error": "longer than 1048576 bytes"},
+    ]
+    assert [one.name for one in result.reports] == ["pexen control"] * 4
 
 
 def test_a_flood_of_nonsense_is_bounded(commands):

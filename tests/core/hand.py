@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pexen.core.planner import Fallen, Planner
@@ -12,9 +13,14 @@ def nothing() -> None:
     raise AssertionError("a planner runs nothing")
 
 
+def serve() -> Iterator[None]:
+    raise AssertionError("a planner runs nothing")
+    yield
+
+
 def make(path: str, **meta: Any) -> Task:
     """Return a task at the path."""
-    return Task(nothing, path, **meta)
+    return Task(serve if meta.get("service") else nothing, path, **meta)
 
 
 class Hand:
@@ -94,6 +100,24 @@ class Hand:
 
     def provide(self, path: str) -> None:
         self.planner.provide(self.task(path))
+        self.planner.check()
+
+    def leave(self, *, free: bool = True, success: bool = True) -> list[str]:
+        """Tear down all services that are due, one after the other; return them in that order."""
+        left = []
+        while task := self.planner.next_to_leave():
+            self.planner.check()
+            left.append(task.path)
+            if self.planner.is_wanted(task):
+                self.planner.restart(task, free=free)
+            else:
+                self.note(self.planner.finish(task, success=success, free=free))
+            self.planner.check()
+        return left
+
+    def restart(self, path: str, *, free: bool = True) -> None:
+        self.planner.restart(self.task(path), free=free)
+        self.note(self.planner.take_fallen())
         self.planner.check()
 
     def cancel(self, *paths: str, reason: str = "cancelled") -> list[str]:

@@ -31,6 +31,38 @@ def snapshot(planner: Planner) -> dict[str, Any]:
         "numbers": {base: number for base, number in graph._numbers.items() if number > 1},
         "counts": (graph.count, planner.unfinished, planner.running, planner._holds, planner._draining),
         "unfreed": sorted(told(planner._unfreed)),
+        "services": (
+            [(told([item]), told(users)) for item, users in planner._services.users.items()],
+            [(told([item]), count) for item, count in planner._services.open.items()],
+            told(planner._services.up),
+            told(planner._services.due),
+            sorted(told(planner._services.revived)),
+            [(path, node.short, node.near) for path, node in nodes.items()],
+        ),
+        "deadlocks": (
+            graph.deadlocks._is_on,
+            told(graph.deadlocks._services),
+            [(one.path, told(waits)) for one, waits in graph.deadlocks._waits.items()],
+            [(told(edge[:3]), edge[3]) for edge in graph.deadlocks._edges],
+            sorted(told(one for one, found in graph.deadlocks._above.items() if found)),
+            sorted(told(graph.deadlocks._seen)),
+            sorted(
+                (key[0].path, key[1].name, found[0], found[1].path) for key, found in graph.deadlocks._largest.items()
+            ),
+        ),
+        "groups": (
+            [
+                (crowd.name, repr(crowd.turn), crowd.last and crowd.last.path, told(crowd.rest))
+                for crowd in planner._groups.crowds.values()
+            ],
+            [
+                (node.path, repr(turn), turn.missing, turn.left, turn.priority, told(turn.outside))
+                for node, turn in planner._groups.turns.items()
+            ],
+            len(planner._groups.ready),
+            repr(planner._groups.current),
+            planner._groups.phase,
+        ),
         "later": told(planner._later.nodes),
         "barrier": planner._barrier and planner._barrier.path,
         "fallen": [one.task.path for one in planner.fallen],

@@ -86,8 +86,9 @@ def test_a_task_that_takes_nothing_needs_only_again():
 
 def test_again_does_nothing_for_who_does_not_wait_for_it():
     hand = Hand(
-        make("run"), make("end"), make("bad"), make("blocked", requires="/run"), make("free", claims="x"), make("up")
-    )
+        make("run"), make("end"), make("bad"), make("blocked", requires="/run"), make("free", claims="x"),
+        make("up", service=True), make("user", requires="/up"),
+    )  # fmt: skip
     hand.starts()
     hand.finish("end")
     hand.fail("bad")
@@ -98,7 +99,7 @@ def test_again_does_nothing_for_who_does_not_wait_for_it():
     before = {path: hand.state(path) for path in hand.planner._nodes}
     hand.again(*before)
     assert {path: hand.state(path) for path in before} == before
-    assert hand.starts() == ["ready"]
+    assert hand.starts() == ["user", "ready"]
     hand.requeue("run", later=True)
     hand.again("run", "run")
     assert hand.starts() == ["run"], "and once"
@@ -205,14 +206,16 @@ def test_who_is_blocked_by_one_that_waits_waits_too():
 
 def test_a_service_that_is_up_for_it_is_not_in_the_way():
     """Nor is who waits for a lock of that service, which comes down when the last that requires it has ended."""
-    hand = Hand(make("db", claims="x"), make("a", requires="/db"), make("b", claims="x"), make("c", after="/db"))
+    db = make("db", claims="x", service=True)
+    hand = Hand(db, make("a", requires="/db"), make("b", claims="x"), make("c", after="/db"))
     assert hand.starts() == ["db"]
     hand.provide("db")
     assert hand.starts() == ["a"]
     hand.requeue("a", later=True)
     assert (hand.planner.running, hand.is_waiting()) == (1, True)
     hand.again("a")
-    hand.finish(hand.start(), "db")
+    hand.finish(hand.start())
+    assert hand.leave() == ["db"]
     assert hand.run() == ["b", "c"]
     assert hand.is_over()
 

@@ -50,12 +50,16 @@ def test_locks_are_given_back_when_freed_not_when_finished():
 
 
 def test_a_service_keeps_its_locks_while_it_is_up():
-    hand = Hand(make("db", claims="x"), make("query", requires="/db"), make("b", claims="x"))
-    assert hand.starts() == ["db"]
+    hand = Hand(make("db", claims="x", service=True), make("query", requires="/db"), make("b", claims="x"))
+    assert hand.start() == "db"
     hand.provide("db")
     hand.free("db")
     assert hand.starts() == ["query"]
-    hand.finish("query", "db")
+    hand.finish("query")
+    assert hand.starts() == []
+    assert hand.leave(free=False) == ["db"]
+    assert hand.starts() == []
+    hand.free("db")
     assert hand.starts() == ["b"]
 
 

@@ -28,7 +28,7 @@ from tests.core.snapshot import snapshot
 LIMIT = 2
 POOLS = ("default", "other")
 RETRY = ("requeue", "again", "requeue", "again", "free")
-SELDOM = ("free", "provide", "free", "provide", "recall", "cancel", "drain", "hold", "release", "over", "wrong")
+SELDOM = ("free", "free", "recall", "cancel", "drain", "hold", "release", "over", "wrong")
 ENDS = st.tuples(st.sampled_from([True, True, True, False]), st.sampled_from(["at once", "at once", "then", "later"]))
 STATES = {
     "running": State.RUNNING, "up": State.UP, "done": State.DONE, "failed": State.FAILED,
@@ -248,14 +248,6 @@ class PlannerMachine(RuleBasedStateMachine):
         assert one.later or snapshot(self.planner) == before
         one.later = False
 
-    def provide(self, data) -> None:
-        """A service is up."""
-        one = self.some(data, "running")
-        if one is None:
-            return
-        self.planner.provide(one.task)
-        one.state = "up"
-
     def recall(self, data) -> None:
         """What has not been handed out leaves as it has ended before; those among it that require one another stay so."""
         waiting = [one for one in self.model.all if one.state == "waiting" and one.path not in self.started]
@@ -315,7 +307,7 @@ class PlannerMachine(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.model.all))
         verbs = []
         if one.state not in {"running", "up"}:
-            verbs += [self.planner.finish, self.planner.provide, self.planner.requeue]
+            verbs += [self.planner.finish, self.planner.provide, self.planner.requeue, self.planner.restart]
         if one.state == "up":
             verbs += [self.planner.provide, self.planner.requeue]
         before = snapshot(self.planner)

@@ -96,25 +96,73 @@ def test_the_table_of_transitions_is_exactly_what_happens(monkeypatch):
             slot.__set__(node, state)
 
     monkeypatch.setattr(Node, "state", Watched())
+    live_as_tasks_do()
+    live_as_services_do()
+    assert seen == TRANSITIONS
+
+
+def live_as_tasks_do() -> None:
     hand = Hand(
         make("a", claims="x"), make("b", requires="/a"), make("c", uses="x"), make("d", requires="/b"), make("e"), make("f"),
         make("g", after="/e"), make("h", requires="/e"),
     )  # fmt: skip
     assert hand.starts() == ["a", "e", "f"]
     hand.requeue("f")
-    hand.provide("e")
-    assert hand.starts() == ["f", "h"]
-    hand.provide("f")
-    hand.finish("f")
+    assert hand.starts() == ["f"]
     hand.poison("a")
-    hand.fail("a", "e")
+    hand.fail("a")
+    hand.finish("e", "f")
+    assert hand.state("g") == "ready"
     hand.cancel("g")
+    hand.add(make("k", requires="/h"))
+    hand.cancel("k")
     hand.drain()
-    hand.finish("h")
     hand.add(make("i", after="/h", cleanup=True), make("j", lazy=True))
     assert hand.run() == ["i"]
     assert hand.is_over()
-    assert seen == TRANSITIONS
+
+
+def live_as_services_do() -> None:
+    """Die up, leaving and for good; start anew, wanted while leaving, after the end, and in vain."""
+    hand = Hand(make("e", service=True), make("h", requires="/e"), make("g", after="/e"))
+    assert hand.starts() == ["e"]
+    hand.provide("e")
+    assert hand.state("h") == "ready"
+    hand.restart("e")
+    assert (hand.state("h"), hand.starts()) == ("blocked", ["e"])
+    hand.provide("e")
+    assert hand.starts() == ["h"]
+    hand.finish("h")
+    assert hand.planner.next_to_leave() is hand.task("e")
+    hand.add(make("k", requires="/e"))
+    hand.restart("e")
+    assert hand.starts() == ["e"]
+    hand.provide("e")
+    assert hand.starts() == ["k"]
+    hand.finish("k")
+    assert hand.leave() == ["e"]
+    hand.add(make("l", requires="/e"))
+    assert hand.starts() == ["e", "g"], "nobody undoes that it was down"
+    hand.provide("e")
+    hand.fail("e")
+    hand.add(make("m", service=True), make("n", requires="/m"), make("o", service=True), make("p", requires="/o"))
+    hand.starts()
+    hand.provide("m")
+    hand.provide("o")
+    hand.starts()
+    hand.finish("n", "m", "p")
+    assert hand.planner.next_to_leave() is hand.task("o")
+    hand.fail("o")
+    hand.add(make("q", service=True), make("r", requires="/q"))
+    hand.starts()
+    hand.provide("q")
+    hand.starts()
+    hand.finish("r")
+    hand.leave()
+    hand.add(make("s", requires="/q"))
+    hand.cancel("s")
+    hand.finish("g")
+    assert hand.is_over()
 
 
 def test_cancelling_what_runs_or_has_ended_does_nothing():
@@ -390,6 +438,10 @@ def test_lazy_alternatives_start_one_by_one_in_order_of_preference():
         assert hand.starts() == [path]
         assert hand.fail(path) == []
     assert hand.starts() == ["3"]
+    assert hand.planner.replaced == [
+        "2 failed: 1 is started instead, for any_of('n')",
+        "1 failed: 3 is started instead, for any_of('n')",
+    ]
     hand.finish("3")
     assert hand.run() == ["x"]
     hand = Hand(make("a", lazy=True), make("b", lazy=True), make("x", requires=any_of("/b", "/a")))
@@ -492,7 +544,7 @@ def test_after_what_has_ended_already_waits_for_nothing():
 
 
 def test_requires_means_a_service_is_up_and_after_means_it_is_down():
-    hand = Hand(make("db"), make("query", requires="/db"), make("report", after="/db"))
+    hand = Hand(make("db", service=True), make("query", requires="/db"), make("report", after="/db"))
     assert hand.starts() == ["db"]
     hand.provide("db")
     assert (hand.state("db"), hand.starts()) == ("up", ["query"])
@@ -500,11 +552,9 @@ def test_requires_means_a_service_is_up_and_after_means_it_is_down():
     assert hand.starts() == ["more"]
     hand.finish("query", "more")
     assert not hand.is_over()
-    hand.fail("db")
+    assert hand.leave() == ["db"]
     assert hand.starts() == ["report", "later"]
-    assert hand.fallen == {}, "what was met stays met"
-    hand.add(make("too/late", requires="/db"))
-    assert hand.fallen == {"too/late": "db failed"}
+    assert hand.fallen == {}
 
 
 def test_draining_starts_nothing_but_clean_ups():

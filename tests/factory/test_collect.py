@@ -13,13 +13,13 @@ import pytest
 
 from pexen.errors import DefinitionError, PexenError
 from pexen.factory import here
-from pexen.factory.carried import Carried
 from pexen.factory.collect import asker, collect, collect_from
 from pexen.factory.conditions import gate
 from pexen.factory.facts import Facts
 from pexen.factory.params import Params
 from pexen.factory.tree import TreeFactory
 from pexen.model.call import Kind, call_of, where_defined
+from pexen.model.carried import Carried
 from pexen.model.meta import AllOf, AnyOf, Named
 from pexen.model.modules import TREE_MODULES
 from tests.factory.trees import isolate, paths, plant

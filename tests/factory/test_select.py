@@ -188,3 +188,30 @@ def test_whatever_is_selected_the_planner_accepts_and_binds_as_before(tasks, wan
     assert set(selection.why) == set(paths(selection.tasks))
     if not deps:
         assert set(selection.why) == set(chosen)
+
+
+def test_what_is_apart_is_chosen_from_inside_and_pulled_in_by_nobody():
+    tasks = [
+        Task(print, "a", requires=["x", "y"], after="x"), Task(print, "s/x", provides="x"), Task(print, "s/in/x", provides="x"),
+        Task(print, "y", provides="y", cleanup=True), Task(print, "s/clean", after="/a", cleanup=True),
+    ]  # fmt: skip
+
+    def paths(*wanted, **options):
+        return [task.path for task in select(tasks, paths=wanted, apart=["s"], **options).tasks]
+
+    assert paths() == ["a", "y"]
+    assert paths("") == ["a", "y"]
+    assert paths("s/in") == ["s/in/x"]
+    assert paths("a", "s") == ["a", "s/x", "s/in/x", "y", "s/clean"]
+    [task, *_] = select(tasks, apart=["s"]).tasks
+    assert (task.requires, task.after) == (("x", "y"), ("x",))
+    [task] = select(tasks, paths=["a"], apart=["s"], deps=False).tasks
+    assert (task.requires, task.after) == ((), ())
+
+
+def test_without_requirements_a_name_may_be_that_of_another_catalogue():
+    tasks = [Task(print, "a", requires=["x", any_of("x", "b")]), Task(print, "b", provides="b")]
+    one, other = select(tasks, deps=False, elsewhere=True).tasks
+    assert one.requires == (any_of("b"),)
+    assert other is tasks[1]
+    assert select(tasks, deps=False).tasks[0] is tasks[0]

@@ -181,7 +181,7 @@ def test_mistakes_in_task_files_have_their_line(tmp_path, text, line, problem):
         (Command(("/bin/sh", "-c", "./x.sh --all | tail"), "/t", shell=True), {}, ["/t/x.sh"]),
         (Command(("/bin/sh", "-c", "x.sh"), "/t", shell=True), {}, []),
         (Command(("/bin/sh", "-c", "echo 'open"), "/t", shell=True), {}, []),
-        (print, {"teardown": "clean.sh now", "ready": "./is up"}, ["/h/is", "/h/clean.sh"]),
+        (print, {"teardown": "clean.sh now", "ready": "file:is/up"}, ["/h/clean.sh"]),
         (print, {"teardown": ""}, []),
     ],
 )

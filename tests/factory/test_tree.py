@@ -152,7 +152,7 @@ def test_files_and_ignore_apply_below_the_folder_that_says_so(tree):
 def test_tool_pexen_configures_the_root_and_other_keys_belong_to_others(tree, wrong):
     found = tree(
         {
-            "pyproject.toml": "[tool.pexen]\nignore = ['x.sh']\njobs = 4\n[tool.pexen.defaults]\ntags = 't'\n",
+            "pyproject.toml": "[tool.pexen]\nignore = ['x.sh']\n[tool.pexen.run]\njobs = 4\n[tool.pexen.defaults]\ntags = 't'\n",
             "x.sh": "",
             "y.sh": "",
             "sub/pyproject.toml": "this is [ not for us",
@@ -168,7 +168,13 @@ def test_tool_pexen_configures_the_root_and_other_keys_belong_to_others(tree, wr
     ("files", "problem", "where"),
     [
         ({"pexen.toml": "ignore = 3\n"}, "ignore must be a list", "pexen.toml:1"),
-        ({"pexen.toml": "jobs = 3\n[defaults]\ntiemout = 3\n"}, "unknown metadata 'tiemout'", "pexen.toml:3"),
+        ({"pexen.toml": "root = true\n[defaults]\ntiemout = 3\n"}, "unknown metadata 'tiemout'", "pexen.toml:3"),
+        ({"pexen.toml": "catalog = 'services'\n"}, "did you mean 'catalogue'", "pexen.toml:1"),
+        (
+            {"pyproject.toml": "[tool.pexen]\nroot = true\n[tool.pexen.provider]\n"},
+            "unknown key 'provider'",
+            "pyproject.toml:3",
+        ),
         ({"pexen.toml": "[defaults]\nprovides = 'x'\n"}, "'provides' is never inherited", "pexen.toml:2"),
         ({"pexen.toml": "defaults = 3\n"}, "defaults must be a table", "pexen.toml:1"),
         ({"a/pexen.toml": "jobs = 3\n"}, "unknown key 'jobs'", "a/pexen.toml:1"),
@@ -313,8 +319,7 @@ def test_executables_that_a_task_wraps_are_not_collected_again(tree):
             "b/w.sh": "",
             "b/same.pexen.toml": "[tasks.'w2.sh']\nrun = ['./w2.sh']\n",
             "b/w2.sh": "",
-            "c/up.sh": "# /// pexen\n# service = true\n# ready = './is_up.sh'\n# teardown = 'down.sh'\n# ///\n",
-            "c/is_up.sh": "",
+            "c/up.sh": "# /// pexen\n# service = true\n# ready = 'file:up'\n# teardown = 'down.sh'\n# ///\n",
             "c/down.sh": "",
         }
     )
@@ -510,3 +515,25 @@ def test_places_in_the_tree(tmp_path, monkeypatch):
     assert place_in(root, "..a") == "..a"
     with pytest.raises(DefinitionError, match="not below the root"):
         place_in(root, "..")
+
+
+def test_what_is_said_of_services_arrives_and_is_not_inherited(tree, wrong):
+    said = {"service": True, "ready": "port:8080", "teardown": "down.sh", "restarts": 2}
+    toml = "service = true\nready = 'port:8080'\nteardown = 'down.sh'\nrestarts = 2\n"
+    block = "# /// pexen\n" + "".join(f"# {line}\n" for line in toml.splitlines()) + "# ///\n"
+    found = tree(
+        {
+            "a/up.sh": block,
+            "b/up.sh": "",
+            "b/up.sh.pexen.toml": toml,
+            "c/t.pexen.toml": f"[tasks.up]\nrun = ['./up.sh']\n{toml}",
+            "c/up.sh": "",
+            "d/pexenfile.py": f"def tasks(here):\n    yield here.command(['./up.sh'], path='up', **{said!r})\n",
+            "d/up.sh": "",
+            **{f"{folder}/down.sh": "" for folder in "abcd"},
+        }
+    )
+    assert sorted(found) == ["a/up.sh", "b/up.sh", "c/up", "d/up"]
+    assert [{key: task.meta.get(key) for key in said} for task in found.values()] == [said] * 4
+    wrong({"a.pexen.toml": "[tasks.x]\nrun = 'x'\nservice = true\nready = 'prot:1'\n"}, "unknown check 'prot:1'")
+    wrong({"pexenfile.py": "defaults = dict(service=True)\n"}, "'service' is never inherited")

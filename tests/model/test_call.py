@@ -10,7 +10,18 @@ import pytest
 import pexen
 from pexen import Task, all_of, any_of, task
 from pexen.errors import DefinitionError
-from pexen.model.call import CONSTANT, EXECUTE, PLAIN, SHARED, Kind, call_of, kind_of, parameter_of, where_defined
+from pexen.model.call import (
+    CONSTANT,
+    EXECUTE,
+    PLAIN,
+    SHARED,
+    Kind,
+    call_of,
+    is_asynchronous,
+    kind_of,
+    parameter_of,
+    where_defined,
+)
 
 HERE = __file__
 
@@ -300,3 +311,36 @@ def test_only_a_partial_stands_for_its_func():
     assert call(Task(Wrapper(generator), "t")) == [1]
     assert call_of(Task(Mock(), "t")).kind is Kind.FUNCTION
     assert (Task(Mock()).name, Task(Wrapper(generator)).name) == ("Mock", "Wrapper")
+
+
+async def nothing_to_fill():
+    return 42
+
+
+async def something_to_fill(one=1, *rest, **named):
+    return one, rest, named
+
+
+async def yields():
+    yield
+
+
+class Yields:
+    async def __call__(self):
+        yield
+
+
+def test_a_coroutine_function_is_one_whether_or_not_it_takes_arguments():
+    assert call_of(Task(nothing_to_fill)) is call_of(Task(nothing_to_fill, "b"))
+    assert call(Task(nothing_to_fill)) == 42
+    assert call(Task(something_to_fill, args=[2, 3], kwargs={"four": 4})) == (2, (3,), {"four": 4})
+    assert call(Task(something_to_fill)) == (1, (), {})
+    with pytest.raises(DefinitionError, match="takes no such argument"):
+        call_of(Task(nothing_to_fill, args=[1]))
+
+
+def test_what_belongs_on_an_event_loop():
+    asynchronous = [nothing_to_fill, yields, Yields(), Yields().__call__, functools.partial(something_to_fill, 1)]
+    assert all(map(is_asynchronous, asynchronous))
+    assert not any(map(is_asynchronous, [len, Yields, call, lambda: (yield), Mock(), functools.partial(call, 1)]))
+    assert call_of(Task(yields, service=True)).kind is Kind.GENERATOR

@@ -26,6 +26,7 @@ from pexen.model.event import Broken
 from pexen.model.result import Outcome
 from pexen.model.task import Task, command
 from pexen.pool import command as module
+from pexen.pool import tree
 from pexen.pool.base import Survivors
 from pexen.pool.command import CommandPool
 from pexen.pool.files import Files
@@ -685,8 +686,31 @@ def test_a_bug_of_ours_breaks_the_pool_instead_of_hanging_the_run(monkeypatch) -
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(module, "_verdict", fail)
+    monkeypatch.setattr(module, "verdict", fail)
     with opened(2) as box:
         box.submit("true")
         box.wait_until(lambda: bool(box.events))
         assert any(isinstance(event, Broken) and event.reason == "ZeroDivisionError: a bug" for event in box.events)
+
+
+@pytest.mark.usefixtures("either")
+def test_who_begins_in_the_thread_that_has_started_a_command_is_not_taken_for_what_that_has_left() -> None:
+    """A pool may be opened by that thread, and its workers are children of ours, as orphans are."""
+    seen: list[int] = []
+
+    def note() -> None:
+        seen.append(tree.slack(threading.get_native_id()))
+
+    def begin(_event: Any) -> None:
+        thread = threading.Thread(target=note)
+        thread.start()
+        thread.join()
+
+    pool = CommandPool(1)
+    box = Box(pool, begin)
+    pool.open(box)
+    try:
+        box.run("exit 0")
+    finally:
+        pool.close()
+    assert set(seen) == {tree.slack(os.getpid())}

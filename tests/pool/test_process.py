@@ -1035,3 +1035,38 @@ def test_a_worker_has_a_cgroup_of_its_own_where_that_can_be(drive: Drive) -> Non
         pytest.skip("no cgroup can be made here")
     assert probe.remove()
     assert f"pexen-{os.getpid()}-" in get(drive, where_it_is)
+
+
+class Watched:
+    """A lock that notes what is done with it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def acquire(self) -> None:
+        self.done.append("taken")
+
+    def release(self) -> None:
+        self.done.append("given back")
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_nobody_forks_while_a_worker_is_being_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the runner would hold Popen's pipe: a consumer of a stream, forked, waited for the runner and it for him."""
+    lock = Watched()
+    monkeypatch.setattr(start, "_LAUNCHING", lock)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: lock.done.append("launched"))
+    start.launch("pexen.pool.worker", [])
+    assert lock.done == ["taken", "launched", "given back"]
+    lock.done.clear()
+    pid = os.fork()
+    if not pid:
+        os._exit(len(lock.done))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+    assert lock.done == ["taken", "given back"]

@@ -81,3 +81,23 @@ SHELL = {
     f"sleep {LONG} & sleep {LONG} & wait": {"timeout"}, "/no/such/thing": {"failed"},
     f"env -i setsid sh -c 'sleep {LONG} & exit 0' & wait": {"warned"},
 }  # fmt: skip
+
+
+def served():
+    """Be up with children of its own, which must not be left."""
+    child = subprocess.Popen(["sleep", LONG])
+    yield child.pid
+    child.kill()
+    child.wait()
+
+
+def adds() -> None:
+    path = pexen.current().path
+    pexen.current().add(
+        pexen.Task(fine, f"{path}/made"), pexen.command("exit 0", f"{path}/run", requires=f"/{path}/made")
+    )
+
+
+def makes() -> list[pexen.Task]:
+    path = pexen.current().path
+    return [pexen.Task(fine, f"{path}/{number}") for number in range(3)]

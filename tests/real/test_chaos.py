@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import pexen
 from pexen import LocalPool, Sched, Task, command
 from pexen.pool import tree
 from tests.real import chaos
@@ -60,3 +61,48 @@ def test_chaos(seed, tmp_path):
     assert processes_with(chaos.LONG) == [], seed
     with suppress(OSError):  # whatever was printed is there, and no more than that
         assert all(file.suffix == ".out" or file.is_dir() for file in Path(pool._output).iterdir())
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_chaos_of_services_groups_and_additions(seed, tmp_path):
+    """Services and workers are killed all the time; still all that was added has its result, and services have one or more."""
+    drawn = random.Random(seed)
+    pool = LocalPool(6, callables="process", capture=True, output=tmp_path / "out")
+    groups = [pexen.Group("one", pool=LocalPool(4, callables="process")), pexen.Group("two", ordered=True)]
+    some = {"timeout": 20.0, "grace": 0.2}
+    shell = f"sleep {chaos.LONG} & exec sleep {chaos.LONG}"
+    services = [Task(chaos.served, f"s{n}", service=True, restarts=n % 3, **some) for n in range(4)]
+    services += [command(shell, f"s{n}", service=True, restarts=n % 3, **some) for n in range(4, 8)]
+    services.append(command(f"sleep {chaos.LONG} & exit 0", "pair", teardown="true", **some))
+    expected, tasks = {one.path for one in services}, []
+    for number in range(90):
+        needs = [f"/{drawn.choice(services).path}" for _ in range(drawn.choice([0, 1, 1, 2]))]
+        meta = {**some, "requires": needs, "retries": 3, "group": drawn.choice([None, None, "one", "two"])}
+        path, kind = f"t{number}", drawn.choice(["fine", "adds", "makes", "command"])
+        expected.add(path)
+        if kind == "command":
+            tasks.append(command("sleep 0.01", path, **meta))
+            continue
+        tasks.append(Task(getattr(chaos, kind), path, expand=kind == "makes", **meta))
+        if kind != "fine":
+            last = f"t{number}/last"
+            tasks.append(Task(chaos.fine, last, requires=f"/{path}", retries=3, group=meta["group"], **some))
+            expected.add(last)
+    seen, killed = Counter(), 0
+    for result in Sched([*groups, *services, *tasks], pool=pool).run():
+        seen[result.path] += 1
+        if drawn.random() < 0.2:
+            killed += kill_a_worker(drawn)
+        assert result.status in {"passed", "warned", "crashed", "skipped", "failed"}, (
+            seed,
+            result,
+            result.reason,
+            result.error,
+        )
+    assert expected <= seen.keys(), (seed, expected - seen.keys())
+    assert {path for path, count in seen.items() if count > 1} <= {one.path for one in services}, seed
+    made = [path for path in seen if path.count("/") and not path.endswith("last")]
+    assert made, seed
+    assert killed > 3, seed
+    assert processes_with(chaos.LONG) == [], seed

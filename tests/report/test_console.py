@@ -208,6 +208,25 @@ def test_the_last_line_shows_what_runs_and_is_gone_at_the_end(paper, clock):
     assert not [line for line in rendered(paper.text) if line.startswith("[")]
 
 
+def test_services_that_are_up_stand_behind_what_runs(paper, clock):
+    flights = [Flight("db", 9.0, is_up=True), Flight("web", 0.1), Flight("t", 1.0)]
+    console = live(paper, clock)
+    clock.now += 1
+    console.moment(lambda: flights)
+    assert rendered(paper.text)[-1] == "[0/2] t 1s, web 0s; up: db"
+    quiet = Console(paper, heartbeat=60, clock=clock)
+    clock.now += 60
+    quiet.moment(lambda: flights[:1])
+    assert paper.writes[-1] == "running [0/0]: nothing; up: db\n"
+
+
+def test_what_went_wrong_in_a_teardown_is_said(paper):
+    failure = Failure("OSError", "busy")
+    lines = shown(paper, [result("db", Status.WARNED, reason="its teardown went wrong", failure=failure)])
+    assert lines[1] == "warned      0.50s  db: its teardown went wrong: OSError: busy"
+    assert "warned          1  its teardown went wrong: OSError: busy: db" in lines
+
+
 def test_the_last_line_is_not_drawn_too_often_nor_when_nothing_changed(paper, clock):
     console = live(paper, clock)
     clock.now += 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import pexen
-from pexen import InlinePool, LocalPool, Sched, Status, Task, ThreadPool, task
+from pexen import DefinitionError, InlinePool, LocalPool, PoolError, Sched, Status, Task, ThreadPool, task
 
 
 def pools():
@@ -419,12 +420,6 @@ def test_names_that_repeat_are_numbered():
     assert set(results) == {"nothing", "nothing#2", "nothing#3"}
 
 
-@pytest.mark.parametrize("meta", [{"service": True}, {"group": "g"}, {"expand": True}])
-def test_metadata_that_this_version_would_have_to_ignore_is_refused(meta):
-    with pytest.raises(pexen.DefinitionError, match="not supported by this version"):
-        Sched([Task(nothing, "a", **meta)])
-
-
 @pytest.mark.parametrize("asked", [True, False])
 def test_the_runner_subreaps_only_if_asked_and_while_a_run_goes_on(asked):
     from pexen.pool.subreaper import is_subreaper
@@ -434,3 +429,32 @@ def test_the_runner_subreaps_only_if_asked_and_while_a_run_goes_on(asked):
     assert not is_subreaper()
     result = Sched([pexen.command("setsid sleep 1000 & sleep 0.1", path="leaks")], subreap=asked).wait()["leaks"]
     assert result.leaked == "1 process (sleep)"
+
+
+@pytest.mark.parametrize("workers", [0, -1, "4", 1.5])
+def test_workers_are_a_whole_number_of_one_or_more(workers):
+    """With -1 the run said that it was a bug in pexen."""
+    for kind in (pexen.ThreadPool, pexen.ProcessPool, pexen.CommandPool, pexen.LocalPool, pexen.AsyncPool):
+        with pytest.raises(PoolError, match="workers is a whole number of 1 or more"):
+            kind(workers)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (5, "ProcessPool"),
+        (pexen.ThreadPool, "ProcessPool"),
+        (ThreadPoolExecutor(1), "ExecutorPool"),
+        ("process", "ProcessPool"),
+    ],
+)
+def test_what_is_no_pool_is_refused(given, hint):
+    with pytest.raises(DefinitionError, match="this is no pool") as caught:
+        Sched(pool=given)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("given", [5, None, ThreadPoolExecutor])
+def test_what_is_no_executor_is_refused(given):
+    with pytest.raises(PoolError, match="this is no executor"):
+        pexen.ExecutorPool(given)

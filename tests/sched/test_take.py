@@ -92,3 +92,10 @@ def test_after_so_many_failures_only_cleanups_start(maxfail, ran):
 def test_bindings_are_text_and_paths():
     tasks = [Task(nothing, "a/db", provides="db"), Task(nothing, "b", requires=["db", "/a"])]
     assert Sched(tasks).bindings("b") == [("'db'", ["a/db"]), ("'/a'", ["a/db"])]
+
+
+def test_a_run_that_is_held_is_not_over_although_nothing_is_left_to_do():
+    run = Sched(pool=ThreadPool(1)).open()
+    with run.hold():
+        assert run.take(0.0) == []
+    assert taken(run) == []

@@ -276,3 +276,11 @@ def test_leaving_the_loop_does_not_wait_for_a_thread_that_does_not_obey():
     assert sched.results["deaf"].status is Status.CANCELLED
     assert "still runs" in sched.results["deaf"].reason
     let_go.set()
+
+
+def test_a_service_that_was_not_up_in_time_says_what_it_lacked() -> None:
+    web = pexen.command("exec sleep 600", path="web", service=True, ready="file:/nonexistent", timeout=0.05)
+    results = pexen.run([web, pexen.Task(print, "user", requires="web")])
+    assert results["web"].status == "timeout"
+    assert results["web"].reason == "took longer than its timeout of 0.05 s, and was not up (file:/nonexistent)"
+    assert results["user"].status == "skipped"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pexen import Task
+from pexen import Task, command
 from pexen.state import plan
 from pexen.state.fingerprint import fingerprint
 
@@ -70,3 +71,16 @@ class Hostile:
 def test_of_what_is_not_plain_only_the_type_counts_and_nothing_is_run(made: Callable[[Any], Any]) -> None:
     assert printed(made(Hostile())) == printed(made(Hostile()))
     assert printed(made(Hostile())) != printed(made(object()))
+
+
+def test_the_file_that_takes_a_service_down_counts(tmp_path: Path) -> None:
+    def of(teardown: str | None) -> str:
+        task = command(["true"], "it", cwd=tmp_path, teardown=teardown)
+        return fingerprint(task, plan.task(task, ""))
+
+    before = of("clean.sh now"), of("rm -r x"), of(None), of(" ")
+    (tmp_path / "clean.sh").write_text("exit 1\n")
+    assert [new == old for new, old in zip((of("clean.sh now"), of("rm -r x"), of(None), of(" ")), before, strict=True)] == [
+        False, True, True, True,
+    ]  # fmt: skip
+    assert of("./clean.sh now") != of("./clean.sh then")

@@ -27,8 +27,8 @@ def home(tmp_path):
     return tmp_path
 
 
-def task(path, fingerprint="f", *, requires=()):
-    what = Task(print, path, requires=[f"/{one}" for one in requires])
+def task(path, fingerprint="f", *, requires=(), **meta):
+    what = Task(print, path, requires=[f"/{one}" for one in requires], **meta)
     return plan.task(what, fingerprint, [(f"/{one}", [one]) for one in requires])
 
 
@@ -612,3 +612,12 @@ def test_one_that_is_far_out_does_not_make_noise():
     middle, noise = typical([0.9, 1.0, 1.1, 1.0, 1.2, 0.8, 30.0])
     assert middle == 1.0
     assert 0.1 < noise < 0.2
+
+
+def test_how_long_a_service_was_up_is_not_how_long_it_takes(tmp_path):
+    told = [task("db", service=True), task("mount", teardown="umount"), task("a", service=False)]
+    record_run(tmp_path, "r1", *told, *(result(path, duration=5.0) for path in ("db", "mount", "a")))
+    with History(str(tmp_path)) as history:
+        history.catch_up()
+        assert history.estimates() == {"a": 5.0}
+        assert history.results("r1")["db"].status == "passed"

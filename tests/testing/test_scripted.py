@@ -6,7 +6,11 @@ import pytest
 
 import pexen
 from pexen import Report, Sched, Status, Task
+from pexen.model.attempt import Attempt
+from pexen.model.call import Call, Kind
+from pexen.model.event import Up
 from pexen.testing import ScriptedPool, Step, VirtualClock
+from tests.contract.mailbox import Mailbox
 
 
 def nothing():
@@ -169,3 +173,52 @@ def test_ending_what_does_not_run_names_what_does():
     run.close()
     with pytest.raises(pexen.PoolError):
         pool.end("alpha")
+
+
+def held_service(script=None, **meta):
+    """Return a pool that nobody runs, its mailbox, and the attempt of a service that it holds."""
+    pool, mailbox = ScriptedPool(script), Mailbox()
+    pool.open(mailbox)
+    attempt = Attempt(Task(nothing, "db", service=True, **meta), 1, Call(Kind.GENERATOR), mailbox.post)
+    pool.submit(attempt)
+    return pool, mailbox, attempt
+
+
+def test_a_service_is_up_until_the_test_ends_it():
+    pool, mailbox, attempt = held_service()
+    assert (pool.running(), pool.services()) == (["db"], [])
+    pool.up("db", 7, shared={"key": 1})
+    assert (pool.running(), pool.services()) == (["db"], ["db"])
+    assert mailbox.events == [Up(attempt, 7, {"key": 1})]
+    with pytest.raises(pexen.PoolError, match="up already"):
+        pool.up("db")
+    pool.tear_down(attempt)
+    assert (pool.torn_down, pool.services()) == (["db"], ["db"])
+    pool.end("db", Status.ERROR)
+    assert (pool.running(), pool.services(), mailbox.outcomes[0].status) == ([], [], Status.ERROR)
+
+
+def test_a_service_of_the_script_comes_up_at_once_and_ends_as_the_step_says_when_it_is_torn_down():
+    step = Step(Status.FAILED, 7, "no", shared={"key": 1}, reports=(Report("r", "warn"),), seconds=5)
+    pool, mailbox, attempt = held_service({"db": [step]})
+    assert mailbox.events == []
+    pool.run_until_idle()
+    assert mailbox.events[1:] == [Up(attempt, 7, {"key": 1})]
+    assert [one.name for one in mailbox.reports()] == ["r"]
+    assert (pool.services(), pool.clock()) == (["db"], 0)
+    pool.tear_down(attempt)
+    assert mailbox.outcomes == []
+    pool.run_until_idle()
+    [outcome] = mailbox.outcomes
+    assert (outcome.status, outcome.reason, outcome.duration) == (Status.FAILED, "no", 5)
+    assert (len(mailbox.reports()), pool.running(), pool.services(), pool.has_queued()) == (1, [], [], False)
+
+
+def test_a_service_may_be_lost_before_it_is_up_and_die_while_it_is():
+    pool, mailbox, attempt = held_service({"db": [Step(lost=True), 1]})
+    pool.run_until_idle()
+    assert mailbox.returned == [attempt]
+    pool.submit(attempt)
+    pool.run_until_idle()
+    pool.end("db", Status.CRASHED)
+    assert (mailbox.outcomes[0].status, pool.services()) == (Status.CRASHED, [])

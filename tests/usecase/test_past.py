@@ -63,7 +63,7 @@ def test_the_chosen_are_narrowed_down_to_what_failed(known):
     past = Past(str(known.parent), failed=True)
     assert past.narrowing(["a", "b", "c"]) == {"c"}
     assert past.narrowing(["a", "b"]) == {"a", "b"}
-    assert past.notes[-1] == "nothing failed the last time: nothing is left out"
+    assert past.notes[-1] == "what failed the last time is not among these tasks (c): nothing is left out"
 
 
 def test_remembering_raises_nothing(home):

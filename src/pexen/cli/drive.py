@@ -37,7 +37,14 @@ class CommandLine(Suite):
             reboots=Reboots(allowed=how.reboot, per_task=how.max_reboots, crashes=how.max_crashes),
         )  # fmt: skip
         self.title, self.start = chosen.title, chosen.start
-        self.notes = [*([how.hint] if how.hint else []), *origin.past.notes]
+        providers = str(chosen.choices or "")
+        self.notes = [
+            *([how.hint] if how.hint else []),
+            *origin.past.notes,
+            *([f"chosen: {providers}"] if providers else []),
+            *_told_idle(chosen),
+        ]
+        self._described = list(chosen.groups.values())
         self._chosen, self._how, self._origin = chosen, how, origin
 
     def tasks(self) -> list[Any]:
@@ -67,7 +74,12 @@ class CommandLine(Suite):
 
     def plan(self, tasks: list[Task]) -> Plan:
         """Return what reporters are told."""
-        return super().plan(tasks)._replace(again=self._chosen.again, requirements=self._requirements)
+        known = {task.name for task in tasks}  # who has added the others is not known here
+
+        def again(path: str) -> str:
+            return self._chosen.again(path) if path in known else ""
+
+        return super().plan(tasks)._replace(again=again, requirements=self._requirements)
 
     def finished(self, result: Result) -> None:
         """Debug what has failed, if that is wanted."""
@@ -85,5 +97,14 @@ class CommandLine(Suite):
         """Return each requirement of a task in words, with the paths it is bound to."""
         from pexen.cli.list import worded  # only asked for with -vv
 
+        requires = self._chosen.written.get(task.name, task).requires
         bound = self._running.bindings(task.name)
-        return [(worded(item), paths) for item, (_, paths) in zip(task.requires, bound, strict=True)]
+        return [(worded(item), paths) for item, (_, paths) in zip(requires, bound, strict=True)]
+
+
+def _told_idle(chosen: Chosen) -> list[str]:
+    """Return what to say when nothing was chosen but what runs for others."""
+    tasks = chosen.tasks
+    if not tasks or not all(task.is_service or task.lazy for task in tasks):
+        return []
+    return [f"{tasks[0].name} is started for others only, as by: {chosen.again(tasks[0].name)}"]

@@ -7,18 +7,31 @@ from typing import Any
 
 import click
 
-from pexen.cli.list import named, skipper, worded
+from pexen.cli.list import chosen_lines, named, skipper, worded
 from pexen.cli.options import CONTEXT, Pair, resolved, setting
 from pexen.cli.screen import has_colour, write_out
 from pexen.cli.selection import Chosen, Gathered, Request
 from pexen.errors import DefinitionError
 from pexen.model.command import Command
-from pexen.model.meta import FIELDS
-from pexen.model.task import Task
+from pexen.model.meta import FIELDS, Named
+from pexen.model.task import Task, shown
 from pexen.report.text import spoken, style, visible
 from pexen.usecase.codes import GOOD
 
-_SHOWN_APART = {"path", "requires", "provides", "after", "uses", "claims", "resources", "alone", "when", "host", "tags"}
+_SHOWN_APART = {
+    "path",
+    "requires",
+    "provides",
+    "after",
+    "uses",
+    "claims",
+    "resources",
+    "alone",
+    "when",
+    "host",
+    "tags",
+    "group",
+}
 _DURATIONS = {"timeout", "idle_timeout", "grace", "retry_delay", "estimate"}
 
 
@@ -68,6 +81,9 @@ def explained(chosen: Chosen, task: Task, *, colour: bool) -> Iterator[str]:
         yield line("defined at", chosen.shown(chosen.where[task.name]))
     for item, found in chosen.bindings(planner, task):
         yield line("requires", worded(item), f"bound to {_names(found)}")
+        for choice in chosen.choices.of(task.name) if chosen.choices is not None else ():
+            if choice.name == shown(item.requirement if isinstance(item, Named) else item):
+                yield from (f"    {visible(told)}" for told in chosen_lines(choice))
     for name in task.provides:
         yield line("provides", worded(name))
     for one in planner.followed(task):
@@ -77,6 +93,8 @@ def explained(chosen: Chosen, task: Task, *, colour: bool) -> Iterator[str]:
         yield line("required by", _names(needing))
     yield from _locks(task, line)
     yield from _conditions(task, line)
+    if task.group is not None:
+        yield line("group", task.group, str(chosen.groups[task.group]))
     if task.tags:
         yield line("tags", ", ".join(task.tags))
     for key in FIELDS:

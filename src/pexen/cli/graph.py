@@ -1,7 +1,8 @@
 """``pexen graph``: what depends on what, in the language of Graphviz or of Mermaid.
 
 Arrows lead from what comes first to what needs it: solid for ``requires``, dashed for ``after``. Folders are clusters. Nodes have
-numbers for names and paths for labels, so no path can be taken for syntax.
+numbers for names and paths for labels, so no path can be taken for syntax; behind that the label says what is a service, and
+in which group a task is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from pexen.cli.list import worded
+from pexen.cli.list import markers, worded
 from pexen.cli.options import CONTEXT, resolved, selecting, setting
 from pexen.cli.screen import write_out
 from pexen.cli.selection import Chosen, Gathered, Request
@@ -66,7 +67,8 @@ def arranged(chosen: Chosen) -> tuple[Folder, list[Edge]]:
         folder = top
         for part in parts:
             folder = folder.folders.setdefault(part, Folder())
-        folder.tasks.append((number, last))
+        marks = ", ".join(markers(task))
+        folder.tasks.append((number, f"{last} ({marks})" if marks else last))
         for item, found in chosen.bindings(planner, task):
             wanted = worded(item)
             for one in found:

@@ -14,6 +14,7 @@ from pexen.cli.options import CONTEXT, resolved, selecting
 from pexen.cli.screen import has_colour, write_out
 from pexen.cli.selection import Chosen, Gathered, Request
 from pexen.errors import DefinitionError
+from pexen.factory.providers import Choice
 from pexen.model.command import Command
 from pexen.model.meta import AllOf, AnyOf, Named, TreeLock
 from pexen.model.task import Task
@@ -30,16 +31,23 @@ _ASCII = ("|-- ", "`-- ", "|   ", "    ")
 @selecting
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 @click.option("--params", "parameters", is_flag=True, help="Show the parameters that -D sets.")
+@click.option("--providers", is_flag=True, help="Show which providers are chosen from the catalogue, and why.")
 @click.pass_context
-def command(context: click.Context, /, words: tuple[str, ...], as_json: bool, parameters: bool, **given: Any) -> int:
+def command(
+    context: click.Context, /, words: tuple[str, ...], as_json: bool, parameters: bool, providers: bool, **given: Any
+) -> int:
     """Show the tasks below PATH, with their tags and with what would keep them from running here."""
     request = Request(words, given.pop("params"), context.obj or (), given.pop("chdir"))
     gathered = Gathered(request)
     settings = resolved(given, gathered.root)
     # Requirements are not pulled in: what is listed is what is there.
-    chosen = gathered.select(keyword=settings["keyword"], tags=settings["tags"])
+    choose = providers or (as_json and not parameters)
+    chosen = gathered.select(keyword=settings["keyword"], tags=settings["tags"], choose=choose)
     if parameters:
         _show_parameters(chosen, as_json=as_json)
+        return GOOD
+    if providers:
+        _show_providers(chosen, as_json=as_json, colour=has_colour(settings["color"], 1))
         return GOOD
     if as_json:
         write_out(json.dumps(described(chosen), indent=1) + "\n")
@@ -60,7 +68,8 @@ def show(chosen: Chosen, *, colour: bool, only_chosen: bool = False) -> None:
     lines = [style(visible(chosen.title), "bold", on=colour)]
     lines += _drawn(_nested(tasks), branches, lambda task: _about(task, reasons, colour=colour))
     write_out("\n".join(lines) + "\n")
-    among = "" if len(tasks) == len(chosen.collected) else f" of {len(chosen.collected)}"
+    every = len({task.name for task in (*chosen.collected, *tasks)})  # some are from a catalogue elsewhere
+    among = "" if len(tasks) == every else f" of {every}"
     print(f"{len(tasks)}{among} tasks", file=sys.stderr)
 
 
@@ -99,10 +108,17 @@ def _children(level: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
 def _about(task: Task, reasons: Callable[[Task], str | None], *, colour: bool) -> str:
     """Return what is worth knowing of a task, behind its name."""
     words = [style(f"[{', '.join(map(visible, task.tags))}]", "dim", on=colour)] if task.tags else []
+    words += [style(word, "dim", on=colour) for word in markers(task)]
     reason = reasons(task)
     if reason is not None:
         words.append(style(f"would be skipped: {visible(reason)}", "skipped", on=colour))
     return "".join("  " + word for word in words)
+
+
+def markers(task: Task) -> list[str]:
+    """Return in words what sets a task apart: that it is a service, and which group it is in."""
+    words = ["service"] * task.is_service
+    return words + ([f"group {visible(task.group)}"] if task.group else [])
 
 
 def skipper() -> Callable[[Task], str | None]:
@@ -130,27 +146,27 @@ def described(chosen: Chosen) -> dict[str, Any]:
     """Return the selected tasks as JSON-able data."""
     planner = chosen.planner()
     reasons = skipper()
-    return {
-        "schema": SCHEMA,
-        "root": chosen.root,
-        "tasks": [
-            {
-                "path": task.name,
-                "where": chosen.where.get(task.name),
-                **_what(task),
-                "requires": [
-                    {"name": plain(wanted), "tasks": [one.name for one in found]}
-                    for wanted, found in chosen.bindings(planner, task)
-                ],
-                "provides": [plain(name) for name in task.provides],
-                "after": [one.name for one in planner.followed(task)],
-                "skip": reasons(task),
-                "meta": {key: plain(value) for key, value in sorted(task.meta.items()) if key != "after"},
-            }
-            for task in planner.tasks()
-            if chosen.is_chosen(task)
-        ],
-    }  # fmt: skip
+
+    def entry(task: Task) -> dict[str, Any]:
+        # What is in a catalogue and was not chosen is in no run, and means nobody.
+        is_in = planner.find(task.name) is not None
+        requires = chosen.bindings(planner, task) if is_in else [(item, []) for item in task.requires]
+        return {
+            "path": task.name,
+            "where": chosen.where.get(task.name),
+            **_what(task),
+            "requires": [{"name": plain(wanted), "tasks": [one.name for one in found]} for wanted, found in requires],
+            "provides": [plain(name) for name in task.provides],
+            "after": [one.name for one in planner.followed(task)] if is_in else [],
+            "skip": reasons(task),
+            "meta": {key: plain(value) for key, value in sorted(task.meta.items()) if key != "after"},
+        }
+
+    told = [entry(task) for task in (*filter(chosen.is_chosen, planner.tasks()), *chosen.aside)]
+    groups = [
+        {key: value for key, value in group._asdict().items() if value is not None} for group in chosen.groups.values()
+    ]
+    return {"schema": SCHEMA, "root": chosen.root, "tasks": told, "groups": groups}
 
 
 def _what(task: Task) -> dict[str, Any]:
@@ -211,3 +227,29 @@ def _show_parameters(chosen: Chosen, *, as_json: bool) -> None:
         write_out(
             f"{visible(one.name)}: {visible(one.type)}, {visible(default)}{visible(about)}  ({visible(one.where)})\n"
         )
+
+
+# -- what was chosen from a catalogue -----------------------------------------------------------------------------------
+
+
+def _show_providers(chosen: Chosen, *, as_json: bool, colour: bool) -> None:
+    made = chosen.choices.made if chosen.choices is not None else ()
+    added = dict(chosen.choices.added) if chosen.choices is not None else {}
+    if as_json:
+        told = {"schema": SCHEMA, "providers": [asdict(choice) for choice in made], "added": added}
+        write_out(json.dumps(told, indent=1) + "\n")
+        return
+    for choice in made:
+        wanting = ", ".join(choice.required_by[:3]) + (" …" if len(choice.required_by) > 3 else "")
+        write_out(f"{style(visible(choice.name), 'bold', on=colour)}  {visible(f'for {wanting}')}\n")
+        write_out("".join(f"  {visible(line)}\n" for line in chosen_lines(choice)))
+    print(f"{len(added)} tasks added" if chosen.choices is not None else "there is no catalogue", file=sys.stderr)
+
+
+def chosen_lines(choice: Choice) -> Iterator[str]:
+    """Yield in words what was chosen for a requirement, and what was not."""
+    yield f"chosen: {', '.join(choice.chosen) or 'what is there'}" + (f"  ({choice.why})" if choice.why else "")
+    for path in choice.fallbacks:
+        yield f"if that fails: {path}"
+    for one in choice.rejected:
+        yield f"rejected: {one.path}, {one.reason}"

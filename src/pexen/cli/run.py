@@ -154,6 +154,10 @@ def _nothing(chosen: Chosen, how: How) -> int:
     hint = how.hint
     if not chosen.collected:
         hint = hint or "every executable file is a task; is there one (chmod +x)?"
+    elif chosen.aside:
+        hint = (
+            hint or f"{chosen.aside[0].name} is in the catalogue, so it runs for others only, or when its path is given"
+        )
     if hint:
         text += f"  hint: {visible(hint)}\n"
     Screen().write(text)

@@ -17,21 +17,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pexen.cli.isolate import isolate
 from pexen.errors import DefinitionError, nearest
 from pexen.factory.collect import Collected, collect, collect_from
-from pexen.factory.params import Params
+from pexen.factory.groups import Grouping, merged
+from pexen.factory.groups import check as check_groups
+from pexen.factory.params import RESERVED, Params
 from pexen.factory.select import CHOSEN, Narrow, Selection, select
 from pexen.factory.tree import find_root, place_in
 from pexen.model.path import is_below, last_of
 from pexen.model.task import Task
 from pexen.report.text import quoted, shown
+from pexen.usecase import config
+from pexen.usecase.catalogue import Catalogue
 
 if TYPE_CHECKING:
     from pexen.core.planner import Planner
+    from pexen.factory.providers import Choices
 
 ARGS = "args"
 """The parameter that holds what stands behind ``--``."""
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _KIND = re.compile(r"([a-z]+):(?!:)(.+)", re.DOTALL)
 KINDS = ("fs", "module", "tree")
+_CHAIN = 20
+"""How many services, each for the next one, are followed to a task."""
 
 
 class Source(NamedTuple):
@@ -43,7 +50,12 @@ class Source(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What a command line is about: the tasks ``collected`` from ``sources``, and which of them are selected."""
+    """What a command line is about: the tasks ``collected`` from ``sources``, and which of them are selected.
+
+    With a catalogue, ``choices`` are the providers chosen there. ``homes`` are the sources of tasks that are not in ``sources``,
+    ``aside`` is what would have been asked for and only runs for others, ``written`` are tasks as they were before the choice.
+    ``groups`` are all that are described anywhere there, by name.
+    """
 
     root: str
     sources: list[Source]
@@ -53,6 +65,11 @@ class Chosen(NamedTuple):
     params: Params
     start: str
     extra: Sequence[str] = ()
+    choices: Choices | None = None
+    homes: Mapping[str, Source] = {}
+    aside: Sequence[Task] = ()
+    written: Mapping[str, Task] = {}
+    groups: Mapping[str, Grouping] = {}
 
     @property
     def tasks(self) -> list[Task]:
@@ -64,18 +81,22 @@ class Chosen(NamedTuple):
         return self.selection.why.get(task.name) == CHOSEN
 
     def planner(self, *, selected: bool = False) -> Planner:
-        """Return a planner that has admitted everything collected, or selected: it knows what requirements mean."""
-        from pexen.core.planner import Planner
-        from pexen.usecase.config import resources
+        """Return a planner that has admitted everything collected, or selected: it knows what requirements mean.
 
-        planner = Planner(resources=resources(self.root))
-        planner.add(self.tasks if selected else self.collected)
+        With a catalogue it is what is selected in any case: what others mean depends on what is chosen for them.
+        """
+        from pexen.core.planner import Planner
+
+        planner = Planner(resources=config.resources(self.root))
+        for group in self.groups.values():
+            planner.add_group(group.name, is_ordered=group.ordered)
+        planner.add(self.tasks if selected or self.choices is not None else self.collected)
         return planner
 
-    @staticmethod
-    def bindings(planner: Planner, task: Task) -> list[tuple[Any, list[Task]]]:
-        """Return each requirement of one of the planner's tasks, with the tasks it is bound to."""
-        return [(item, found) for item, (_, found) in zip(task.requires, planner.bindings(task), strict=True)]
+    def bindings(self, planner: Planner, task: Task) -> list[tuple[Any, list[Task]]]:
+        """Return each requirement of one of the planner's tasks as it was written, with the tasks it is bound to."""
+        requires = self.written.get(task.name, task).requires
+        return [(item, found) for item, (_, found) in zip(requires, planner.bindings(task), strict=True)]
 
     @property
     def title(self) -> str:
@@ -87,10 +108,30 @@ class Chosen(NamedTuple):
         """Return a file's path as one would type it where this command was typed."""
         return shown(file, self.start)
 
+    def _sources(self, path: str) -> Sequence[Source]:
+        is_added = self.choices is not None and path in self.choices.added
+        return [self.homes[path]] if is_added and path in self.homes else self.sources
+
     def again(self, path: str) -> str:
-        """Return the command that runs the task at ``path`` alone, to be typed where this one was typed."""
-        words = ["pexen", "run", _word_for(path, self.sources, self.start), "-j1", *self.extra]
+        """Return the command that runs the task at ``path`` alone, to be typed where this one was typed.
+
+        What runs for others only is run by the first of those that require it.
+        """
+        path = self._started_by(path)
+        words = ["pexen", "run", _word_for(path, self._sources(path), self.start), "-j1", *self.extra]
         return " ".join(quoted(word) for word in words)
+
+    def _started_by(self, path: str) -> str:
+        """Return whom to run so that the task at ``path`` is: itself, but for services and lazy ones that somebody requires."""
+        planner: Planner | None = None
+        for _ in range(_CHAIN):
+            task = next((one for one in (*self.tasks, *self.collected) if one.name == path), None)
+            if task is None or not (task.is_service or task.lazy):
+                break
+            planner = planner or self.planner()
+            users = (one.name for one in planner.tasks() if any(task in found for _, found in planner.bindings(one)))
+            path = next(users, path)
+        return path
 
 
 class Request(NamedTuple):
@@ -123,6 +164,7 @@ class Gathered:
                 raise DefinitionError(f"cannot change to {request.chdir}: {error.strerror}") from None
         self.request = request
         self.sources: list[Source] = []
+        self.groups: list[Grouping] = []
         self.paths: dict[str, str] = {}  # path in the tree: what was typed
         for word in request.words or ["."]:
             self._understand(word)
@@ -177,27 +219,64 @@ class Gathered:
             return False
 
     def select(
-        self, *, keyword: str = "", tags: str = "", deps: bool = True, narrow: Narrow | None = None
+        self, *, keyword: str = "", tags: str = "", deps: bool = True, narrow: Narrow | None = None, choose: bool = True
     ) -> Chosen:  # fmt: skip
-        """Collect and select."""
+        """Collect and select. Unless ``choose``, nothing is looked for in a catalogue, and nothing of it set apart."""
         given = dict(self.request.params)
         if self.request.args:
             given[ARGS] = " ".join(quoted(word) for word in self.request.args)
         params = Params(given)
         tasks: list[Task] = []
         where: dict[str, str] = {}
+        self.groups = config.groups(self.root)
         for source in self.sources:
             found = _collected(source, params)
             tasks += found.tasks
             where.update(found.where)
-        self._check(params)
+            self.groups += found.groups
+        homes: dict[str, Source] = {}
+        catalogue = Catalogue(self.root, given, lambda word: self._offered(word, params, where, homes))
+        self._check(params, catalogue)
+
         # Modules bring all that they have; only a path behind :: narrows that down.
-        selection = select(tasks, paths=list(self.paths), keyword=keyword, tags=tags, deps=deps, narrow=narrow)
+        which: dict[str, Any] = {"paths": list(self.paths), "keyword": keyword, "tags": tags}
+        apart = catalogue.places if choose else ()
+        selection = select(tasks, **which, deps=deps, narrow=narrow, apart=apart, elsewhere=bool(catalogue.words))
         for path in selection.unmatched:
             self._check_exists(path, tasks)
-        return Chosen(self.root, self.sources, tasks, selection, where, params, self.start, self._extra())
+        made = Chosen(self.root, self.sources, tasks, selection, where, params, self.start, self._extra(), homes=homes)
+        if not (catalogue and choose and deps):
+            return self._grouped(made, where)
+        asked = select(tasks, **which, deps=False).why if apart else {}
+        selection, choices = catalogue.chosen(selection, tasks)
+        aside = [task for task in tasks if task.name in asked and selection.why.get(task.name) != CHOSEN]
+        written = {task.name: task for task in (*(catalogue.load() if homes else ()), *tasks)}
+        made = made._replace(selection=selection, choices=choices, aside=aside, written=written)
+        return self._grouped(made, where)
 
-    def _check(self, params: Params) -> None:
+    def _grouped(self, made: Chosen, where: Mapping[str, str]) -> Chosen:
+        groups = merged(self.groups)
+        for tasks in (made.collected, made.tasks):
+            check_groups(tasks, groups, where)
+        return made._replace(groups=groups)
+
+    def _offered(
+        self, word: str, params: Params, where: dict[str, str], homes: dict[str, Source]
+    ) -> list[Task]:  # fmt: skip
+        """Return the tasks of a catalogue that is another source; note where they come from."""
+        source, place = self._source(word)
+        found = _collected(source, params)
+        self.groups += [*(config.groups(source.what) if source.kind != "module" else ()), *found.groups]
+        tasks = select(found.tasks, paths=[place] if place else ()).tasks
+        for task in tasks:
+            if task.name in found.where:
+                where.setdefault(task.name, found.where[task.name])
+            homes.setdefault(task.name, source)
+        return tasks
+
+    def _check(self, params: Params, catalogue: Catalogue) -> None:
+        if any(name not in params.asked and not name.startswith(RESERVED) for name in params.given):
+            catalogue.load()  # whose parameter it may be
         if self.request.args and ARGS not in params.asked:
             raise DefinitionError(
                 "nothing here takes the arguments behind --",

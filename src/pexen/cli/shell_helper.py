@@ -70,6 +70,26 @@ share() {
   _pexen_text "$1" && _pexen_said=$_pexen_text && _pexen_text "$2"
   _pexen_say "{\"shared\": {\"$_pexen_said\": \"$_pexen_text\"}}"
 }
+# ready [JSON]: this service is up, perhaps with a value for those that require it
+ready() {
+  case $#:${1-} in
+  0:) _pexen_say '{"ready": true}' ;;
+  1:?*) _pexen_walk "$1" '[[:cntrl:]]' ' ' && _pexen_say "{\"ready\": {\"value\": $_pexen_text}}" ;;
+  *) _pexen_wrong 'ready [JSON]' ;;
+  esac
+}
+# add_task PATH COMMAND: have the run do that as well, by /bin/sh in this folder; waits until it is part of the run
+add_task() {
+  case $#:${1-}:${2-} in 2:?*:?*) ;; *) _pexen_wrong 'add_task PATH COMMAND' || return ;; esac
+  _pexen_text "$PWD" && _pexen_folder=$_pexen_text && _pexen_text "$1" && _pexen_said=$_pexen_text && _pexen_text "$2"
+  _pexen_ask "\"add\": {\"tasks\": {\"$_pexen_said\": {\"run\": \"$_pexen_text\", \"cwd\": \"$_pexen_folder\"}}}"
+}
+# add_tasks JSON: the same, with all that a task file may say: '{"check": {"run": "make check", "timeout": "5m"}}'
+add_tasks() {
+  case $#:${1-} in 1:?*) ;; *) _pexen_wrong 'add_tasks JSON' || return ;; esac
+  _pexen_walk "$1" '[[:cntrl:]]' ' '
+  _pexen_ask "\"add\": {\"tasks\": $_pexen_text}"
+}
 
 # The rest is not for scripts. It starts no process, and touches no variables but its own.
 _pexen_wrong() { printf 'usage: %s\n' "$1" >&2 || :; return 2; }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import click
@@ -15,7 +15,7 @@ from pexen.cli.screen import write_out
 from pexen.model.result import Status
 from pexen.report.text import counted, spoken, visible
 from pexen.state.lock import Holder, holder
-from pexen.state.reader import Record, Start, read
+from pexen.state.reader import Record, Start, Story, read
 from pexen.usecase.begun import begun, is_done, understood
 from pexen.usecase.past import home_with
 from pexen.usecase.place import find_run, is_resumable
@@ -70,8 +70,13 @@ class Standing:
         self.running: list[Start] = self.record.unfinished
         in_flight = {one.path for one in self.running}
         stories = self.record.stories
+        self.up = _up(stories, {one.path: one.at for one in self.running})
+        made = _made(stories)
         self.waiting = [
-            Waiting(story.path, [path for path in _before(story.plan) if not _is_finished(stories, path)])
+            Waiting(
+                story.path,
+                [path for path in _expanded(_awaited(story.plan, self.up), made) if not _is_finished(stories, path)],
+            )
             for story in stories.values()
             if not story.is_finished and story.path not in in_flight and not is_done(self.record)
         ]
@@ -80,7 +85,8 @@ class Standing:
         """Return how much longer the run takes, at ``now`` (seconds since the epoch).
 
         None where it does not go on, or nothing is known of what is left. It is the longer one of two: what all that is left
-        takes together with as many workers, and what the longest chain takes of which each requires the one before.
+        takes together with as many workers, and what the longest chain takes of which each requires the one before. Services
+        last as long as the others need them.
         """
         if self.writer is None:
             return None
@@ -90,7 +96,7 @@ class Standing:
         since = {one.path: now - one.at for one in self.running}
         plans = {path: self.record.stories[path].plan for path in (*since, *(one.path for one in self.waiting))}
         for path, plan in plans.items():
-            takes = plan.get("meta", {}).get("estimate", estimates.get(path))
+            takes = 0.0 if _is_service(plan) else plan.get("meta", {}).get("estimate", estimates.get(path))
             unknown += takes is None
             left[path] = max(0.0, (takes or 0.0) - since.get(path, 0.0))
         if left and unknown == len(left):
@@ -117,9 +123,11 @@ class Standing:
         counts = ", ".join(f"{record.counts[one]} {one}" for one in [*known, *sorted(record.counts.keys() - known)])
         lines.append(f"  finished: {counts or 'nothing'}")
         lines += [f"  note: {one}" for one in record.notices]
-        word = "running" if self.writer else "was running"
+        was = "" if self.writer else "was "
         lines += [
-            f"  {word}: {one.path}" + (f", for {spoken(now - one.at)}" if self.writer else "") for one in self.running
+            f"  {was}{'up' if one.path in self.up else 'running'}: {one.path}"
+            + (f", for {spoken(now - one.at)}" if self.writer else "")
+            for one in self.running
         ]
         if self.writer:
             lines.append(f"  expected end: {_ending(self.expected(now), now)}")
@@ -164,7 +172,10 @@ class Standing:
             "began": self.record.header.get("at"),
             "tasks": len(self.record.stories),
             "counts": self.record.counts,
-            "running": [{"path": one.path, "attempt": one.attempt, "since": one.at} for one in self.running],
+            "running": [
+                {"path": one.path, "attempt": one.attempt, "since": one.at, "up": one.path in self.up}
+                for one in self.running
+            ],
             "waiting": [{"path": one.path, "for": one.waits_for} for one in self.waiting],
             "expected": expected
             and {"seconds": expected.seconds, "at": now + expected.seconds, "unknown": expected.unknown},
@@ -205,10 +216,63 @@ def _ending(expected: Expected | None, now: float) -> str:
     return f"in {spoken(expected.seconds)}, at {at}{rest}"
 
 
+def _up(stories: Mapping[str, Story], running: Mapping[str, float]) -> set[str]:
+    """Return those of what is ``running``, each since when, that are services and up: somebody has begun who requires them."""
+    services = {path for path in running if _is_service(stories[path].plan)}
+    if not services:
+        return set()
+    return {
+        path
+        for story in stories.values()
+        for path in services.intersection(_needed(story.plan))
+        if running.get(story.path, _start_of(story)) >= running[path]
+    }
+
+
+def _is_service(plan: Any) -> bool:
+    """Tell whether a task lasts as long as others need it."""
+    meta = plan.get("meta", {})
+    return bool(meta.get("service") or meta.get("teardown"))
+
+
+def _start_of(story: Story) -> float:
+    """Return when a task has begun that has a result; 0 where it has none or was never begun."""
+    ended = (story.result or {}).get("ended") or {}
+    return float(ended.get("start") or 0.0)
+
+
+def _needed(plan: Any) -> list[str]:
+    return [path for edge in plan.get("requires", ()) for path in edge["paths"]]
+
+
+def _awaited(plan: Any, up: Collection[str]) -> list[str]:
+    """Return the paths that a task comes after, but for services that are ``up`` when it requires them."""
+    return list(dict.fromkeys((*(path for path in _needed(plan) if path not in up), *plan.get("after", ()))))
+
+
+def _made(stories: Mapping[str, Story]) -> dict[str, list[str]]:
+    """Return what each task with ``expand`` has added."""
+    made: dict[str, list[str]] = {}
+    for story in stories.values():
+        if story.by in stories and stories[story.by].plan.get("meta", {}).get("expand"):
+            made.setdefault(story.by, []).append(story.path)
+    return made
+
+
+def _expanded(paths: list[str], made: Mapping[str, list[str]]) -> list[str]:
+    """Return the paths with what was made by these tasks, and by those in turn."""
+    found = dict.fromkeys(paths)
+    stack = paths[::-1]
+    while stack and made:
+        fresh = [path for path in made.get(stack.pop(), ()) if path not in found]
+        found.update(dict.fromkeys(fresh))
+        stack += fresh
+    return list(found)
+
+
 def _before(plan: Any) -> list[str]:
     """Return the paths that a task comes after: of what it requires, and of what it only waits for."""
-    needed = [path for edge in plan.get("requires", ()) for path in edge["paths"]]
-    return list(dict.fromkeys((*needed, *plan.get("after", ()))))
+    return _awaited(plan, ())
 
 
 def _is_finished(stories: Any, path: str) -> bool:

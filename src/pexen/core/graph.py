@@ -16,6 +16,7 @@ from bisect import bisect_left
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from pexen.core.deadlock import Deadlocks, no_gate
 from pexen.core.locks import IS, IX, SIX, Lock, Resource, S, Thing, World, X
 from pexen.core.node import FINAL, Junction, Node, State
 from pexen.core.ready import ReadyQueue
@@ -24,11 +25,13 @@ from pexen.model.call import EXECUTE, PLAIN, call_of
 from pexen.model.command import Command
 from pexen.model.meta import AllOf, AnyOf, Named, TreeLock
 from pexen.model.scope import Scopes, suggestions
-from pexen.model.task import Task, default_name
+from pexen.model.task import Task, default_name, provided
+from pexen.model.task import shown as shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
+    from pexen.core.groups import Crowd, Groups, Plan
     from pexen.model.meta import Name
 
 Needs = tuple[tuple[Thing, float], ...]
@@ -46,22 +49,46 @@ class Graph:
         self.queues = {pool: ReadyQueue() for pool in pools}
         self.world = World()
         self.resources = {name: Resource(name, total) for name, total in sorted((resources or {}).items())}  # type: ignore[arg-type]
-        self.locks: dict[Name | tuple[str, TreeLock], Lock] = {}
+        self.locks: dict[Name | tuple[str, TreeLock] | Crowd, Lock] = {}
         self.followers: dict[Node, list[Node]] = {}
         self.after: dict[Node, tuple[Node, ...]] = {}
         self.dormant: dict[Node, None] = {}
+        self.expansions: dict[Node, Junction] = {}
+        """For each task that makes others, what its dependants require: itself and all it has made."""
+        self.groups: Groups | None = None
+        """The planner's, where there are any."""
+        self.has_services = False
+        self.deadlocks = Deadlocks()
         self._needs: dict[Any, Needs] = {}
         self._junctions: dict[Any, Junction] = {}
         self._numbers: dict[str, int] = {}
         self._count = 0
 
-    def admit(self, tasks: Iterable[Task], durations: Callable[[str], float | None] | None) -> Batch:
-        """Return the batch of nodes for the tasks; on an error nothing has changed."""
+    def admit(
+        self,
+        tasks: Iterable[Task],
+        durations: Callable[[str], float | None] | None,
+        maker: Callable[[str], str | None] | None = None,
+    ) -> Batch:
+        """Return the batch of nodes for the tasks; on an error nothing has changed.
+
+        A ``maker`` tells who has made the task at a path: the dependants of one with ``expand`` wait for that as well.
+        """
         batch = Batch(self, durations)
         try:
             batch.enter(tasks)
+            if batch.expanding:
+                batch.make_expansions()
             batch.bind()
+            if batch.members:
+                batch.put_in_order(maker)
             batch.order()
+            if self.groups is not None:
+                batch.plan_turns(self.groups)
+            if maker is not None:
+                batch.join_expansions(maker)
+            if batch.has_services or self.has_services:
+                batch.refuse_deadlocks()  # the last that may refuse anything: only by itself is it undone
         except BaseException:
             batch.undo()
             raise
@@ -73,6 +100,23 @@ class Graph:
     def count(self) -> int:
         """How many tasks were ever admitted: the next order of addition."""
         return self._count
+
+    def order_of(self, crowd: Crowd) -> Lock:
+        """Return the lock that lets the members of an ordered group run one by one."""
+        lock = self.locks.get(crowd)
+        if lock is None:
+            lock = self.locks[crowd] = Lock(f"group {crowd.name}")
+        return lock
+
+    def grow(self, junction: Junction, nodes: list[Node]) -> None:
+        """Let an expansion wait for these as well. Not for services, which are there for whoever requires them."""
+        made = [self.expansions.get(node, node) for node in nodes if not node.near]
+        junction.grown += made
+        if junction.state is State.BLOCKED:
+            for item in made:
+                if item.state in _PENDING:
+                    junction.missing += 1
+                    item.dependants = [*(item.dependants or ()), junction]
 
     def free_path(self, task: Task, before: list[tuple[str, int]]) -> str:
         """Return a path from the callable's name, numbered where it repeats; note in ``before`` how to undo that."""
@@ -155,6 +199,11 @@ class Graph:
 class Batch:
     """Tasks on their way into a graph."""
 
+    __slots__ = (
+        "_durations", "_edges", "_forward", "_junction_keys", "_named", "_numbers", "after", "doomed", "dormant", "expanding",
+        "first", "graph", "has_services", "junctions", "last", "made", "members", "nodes", "plan", "topological",
+    )  # fmt: skip
+
     def __init__(self, graph: Graph, durations: Callable[[str], float | None] | None) -> None:
         self.graph = graph
         self.first = graph.count
@@ -167,8 +216,15 @@ class Batch:
         self._numbers: list[tuple[str, int]] = []
         self._junction_keys: list[Hashable] = []
         self._edges: list[tuple[Node | Junction, Node | Junction]] = []
-        self._after: dict[Node, tuple[Node, ...]] = {}
+        self.after: dict[Node, tuple[Node, ...]] = {}
         self._forward = True
+        self.has_services = False
+        self.topological: Sequence[Node | Junction] = ()
+        self.members: dict[Node, Crowd] = {}
+        self.last: dict[Crowd, Node] = {}
+        self.plan: Plan | None = None
+        self.expanding: list[Node] = []
+        self.made: dict[Junction, list[Node]] = {}
 
     # -- enter ----------------------------------------------------------------------------------------------------
 
@@ -202,11 +258,14 @@ class Batch:
         """Take over the metadata that planning needs."""
         graph, meta = self.graph, task.meta
         node.priority = meta.get("priority") or 0
+        group = meta.get("group")
+        if group is not None:
+            self._look_at_member(node, group)
         estimate = meta.get("estimate")
         if estimate is not None:
             node.weight = estimate
         pool = meta.get("pool")
-        if pool is not None:
+        if pool is not None and group is None:
             queue = graph.queues.get(pool)
             if queue is None:
                 raise DefinitionError(
@@ -217,15 +276,52 @@ class Batch:
         needs = graph.needs_of(task)
         if needs is not None:
             node.needs = needs
-        if meta.get("lazy"):
+        if task.expand:
+            self.expanding.append(node)
+        if task.is_service:
+            self._look_at_service(node, task)
+        elif meta.get("lazy"):
             node.missing += 1
             self.dormant.append(node)
+
+    def _look_at_member(self, node: Node, group: str) -> None:
+        """Let a task wait for the turn of its group. Its pool is the group's."""
+        groups = self.graph.groups
+        if groups is None:
+            raise DefinitionError(
+                f"{node.path}: there is no group {group!r}", hint=f"Sched(groups=[pexen.Group({group!r})])"
+            )
+        crowd = groups.find(group, node.path)
+        self.members[node] = crowd
+        node.queue = crowd.queue
+        node.missing += 1
+
+    def _look_at_service(self, node: Node, task: Task) -> None:
+        if task.meta.get("alone"):
+            raise DefinitionError(f"{task.path}: a service cannot run alone, since its dependants run beside it")
+        if not task.provides:
+            for name in provided(task):
+                self.graph.scopes.provide(name, node)
+        if node.needs is None:
+            node.needs = ()  # never ahead of time: it has its worker for itself
+        node.near = True
+        node.missing += 1
+        self.dormant.append(node)
+        self.has_services = True
+
+    def make_expansions(self) -> None:
+        """Put something in front of each task that makes others, which waits for these as well."""
+        for node in self.expanding:
+            junction = self._junction(("expansion", id(node)), (node,), node.path, any=False)
+            junction.maker = node
+            self.graph.expansions[node] = junction
 
     # -- bind -----------------------------------------------------------------------------------------------------
 
     def bind(self) -> None:
         """Bind every requirement to its providers, and decide how each task is called."""
         names, items, first = self.graph.scopes.providers, self.graph.nodes, self.first
+        expansions = self.graph.expansions
         plain: Any = None
         for node in self.nodes:
             task = node.task
@@ -234,8 +330,9 @@ class Batch:
                 for item in task.requires:
                     kind = item.__class__
                     provider: Any = items.get(item.path) if kind is Task else names.get(item) if kind is str else None
-                    if provider.__class__ is not Node or provider is node:
+                    if provider.__class__ is not Node or provider is node or provider in expansions:
                         provider = self._one(node, item)
+                        provider = expansions.get(provider, provider)
                     bound.append(provider)
                     at = provider.order
                     if at < first:
@@ -266,6 +363,26 @@ class Batch:
         for junction in self.junctions:
             self._join(junction)
 
+    def put_in_order(self, maker: Callable[[str], str | None] | None) -> None:
+        """Let each member of an ordered group come after the one before; services are up for several of them.
+
+        What a member has made comes after that, and before whoever requires that. No two of all these run at once.
+        """
+        groups = self.graph.groups
+        last: dict[tuple[Crowd, Node | None], Node] = {}
+        for node, crowd in self.members.items():
+            if crowd.is_ordered and not node.near:
+                by = self.graph.nodes.get(maker(node.path) or "") if maker is not None else None
+                if by is None or groups is None or not groups.is_member(by, crowd):
+                    by = None
+                before = last.get((crowd, by), by or crowd.last)
+                if before is not None:
+                    self.after[node] = tuple(dict.fromkeys((*self.after.get(node, ()), before)))
+                last[crowd, by] = node
+                node.needs = (*(node.needs or ()), (self.graph.order_of(crowd), X))
+                if by is None:
+                    self.last[crowd] = node
+
     def _join(self, junction: Junction) -> None:
         """Connect a new junction to its members."""
         for member in junction.members:
@@ -279,7 +396,9 @@ class Batch:
 
     def _edge_to_old(self, provider: Node | Junction, dependant: Node | Junction) -> None:
         """Let ``dependant`` wait for something older than the batch, or note what has become of it."""
-        if provider.state in _PENDING:
+        if provider.state in _PENDING or (
+            provider.near and provider.state is State.DONE and provider.__class__ is Node
+        ):
             dependant.missing += 1
             self._edges.append((provider, dependant))
         elif provider.state not in _MET:
@@ -315,6 +434,8 @@ class Batch:
         made = self.graph._junctions  # noqa: SLF001 - a batch is the graph's other half
         known = made.get(key)
         if known is None:
+            if self.graph.expansions:
+                members = [self.graph.expansions.get(one, one) for one in members]  # type: ignore[arg-type]
             known = made[key] = Junction(members, any=any, told=told)
             self._junction_keys.append(key)
             self.junctions.append(known)
@@ -358,7 +479,7 @@ class Batch:
                 found.update(dict.fromkeys(known))
         if node in found:
             raise self._itself(node, after[0])
-        self._after[node] = tuple(found)
+        self.after[node] = tuple(found)
         self._forward = self._forward and all(provider.order < node.order for provider in found)
 
     def _check_values(self, node: Node) -> None:
@@ -368,6 +489,8 @@ class Batch:
             inner = item.requirement if isinstance(item, Named) else item
             provider = node.bound[index]
             if isinstance(provider, Junction) and provider.several and not isinstance(inner, AllOf):
+                if provider.maker is not None:
+                    continue
                 paths = list(dict.fromkeys(one.path for one in provider.nodes()))
                 raise DefinitionError(
                     f"{node.path}: the parameter for {shown(item)} has {len(paths)} providers",
@@ -402,11 +525,54 @@ class Batch:
                 if node.task.meta.get("estimate") is None:
                     known = durations(node.path)
                     node.weight = 1 if known is None else known
-        self._weigh(topological)
+        self.topological = topological
+        if len(self.nodes) > 1 or self.junctions:
+            self._weigh(topological)
+
+    def plan_turns(self, groups: Groups) -> None:
+        """Plan the turns of groups."""
+        self.plan = groups.plan(self)
+        self.plan.last = self.last
+
+    def refuse_deadlocks(self) -> None:
+        """Refuse services that could wait for each other for ever."""
+        groups = self.graph.groups
+        gate, regated = groups.gates(self.plan) if groups is not None and self.plan is not None else (no_gate, ())
+        self.graph.deadlocks.admit(self.topological, self.after, gate, regated)
+
+    def join_expansions(self, maker: Callable[[str], str | None]) -> None:
+        """Let who requires a task that makes others wait for what it has made now; it must not wait for them."""
+        graph = self.graph
+        for node in self.nodes:
+            by = graph.nodes.get(maker(node.path) or "")
+            if by in graph.expansions:
+                self.made.setdefault(graph.expansions[by], []).append(node)
+        for junction, nodes in self.made.items():
+            self._refuse_round(junction, nodes)
+
+    def _refuse_round(self, junction: Junction, nodes: list[Node]) -> None:
+        groups, made = self.graph.groups, self.made
+        gate, _ = groups.gates(self.plan) if groups and self.plan else (no_gate, ())
+        seen: set[Node | Junction] = set()
+        stack: list[Node | Junction] = list(nodes)
+        while stack:
+            item = stack.pop()
+            if item is junction:
+                raise DefinitionError(
+                    f"what {junction.told} makes would wait for itself",
+                    facts=[("made", ", ".join(node.path for node in nodes[:5]))],
+                    hint=f"it must not require what requires {junction.told}",
+                )
+            if item not in seen and item.state not in FINAL:
+                seen.add(item)
+                if isinstance(item, Junction):
+                    stack += (*item.members, *item.grown, *made.get(item, ()))
+                else:
+                    stack += (*item.bound, *gate(item), *(self.after.get(item) or self.graph.after.get(item, ())))
 
     def _weigh(self, topological: Sequence[Node | Junction]) -> None:
         """Add to each node's own weight the greatest of its dependants."""
-        first, after = self.first, self._after
+        first, after = self.first, self.after
         behind: list[float] = [0] * len(self.nodes)
         for node in reversed(topological):
             if node.__class__ is Node:
@@ -452,7 +618,7 @@ class Batch:
     def _before(self, item: Node | Junction) -> Iterable[Node | Junction]:
         if isinstance(item, Junction):
             return item.members
-        return (*item.bound, *self._after.get(item, ())) if self._after else item.bound
+        return (*item.bound, *self.after.get(item, ())) if self.after else item.bound
 
     def _cycle(self, left: set[Node | Junction]) -> DefinitionError:
         """Walk backwards inside what is left until a task comes round again."""
@@ -479,18 +645,25 @@ class Batch:
             if provider.dependants is None:
                 provider.dependants = []
             provider.dependants.append(dependant)
-        for node, providers in self._after.items():
+        for node, providers in self.after.items():
             for provider in providers:
                 if provider.state not in FINAL:
                     node.missing += 1
                     graph.followers.setdefault(provider, []).append(node)
-        graph.after.update(self._after)
-        graph.dormant.update(dict.fromkeys(self.dormant))
+        if self.after:
+            graph.after.update(self.after)
+        if self.dormant:
+            graph.dormant.update(dict.fromkeys(self.dormant))
+        if self.plan is not None and graph.groups is not None:
+            graph.groups.commit(self.plan)
+        graph.has_services = graph.has_services or self.has_services
+        for junction, nodes in self.made.items():
+            graph.grow(junction, nodes)
 
     def undo(self) -> None:
         """Forget everything the batch has entered."""
         graph = self.graph
-        names: list[Any] = [name for node in self.nodes for name in node.task.provides]
+        names: list[Any] = [name for node in self.nodes for name in provided(node.task)]
         graph.scopes.forget(self.nodes, [*names, *(id(node.task.callable) for node in self.nodes)])
         for key in self._junction_keys:
             graph._junctions.pop(key, None)  # noqa: SLF001 - a batch is the graph's other half
@@ -498,23 +671,10 @@ class Batch:
             graph._numbers[base] = number  # noqa: SLF001
         for task in self._named:
             task.path = None
+        for node in self.expanding:
+            graph.expansions.pop(node, None)
 
 
 _order = attrgetter("order")  # lists of providers are sorted by it
-_PENDING = frozenset({State.BLOCKED, State.READY, State.RUNNING})
+_PENDING = frozenset({State.BLOCKED, State.READY, State.RUNNING, State.LEAVING})
 _MET = frozenset({State.UP, State.DONE})
-
-
-def shown(item: Any) -> str:
-    """Return a requirement as a user would write it."""
-    if isinstance(item, str | tuple):
-        return repr(item)
-    if isinstance(item, Task):
-        return item.name
-    if isinstance(item, Named):
-        return f"{item.parameter}={shown(item.requirement)}"
-    if isinstance(item, AllOf):
-        return f"all_of({shown(item.of)})"
-    if isinstance(item, AnyOf):
-        return f"any_of({', '.join(map(shown, item.alternatives))})"
-    return str(getattr(item, "__name__", type(item).__name__))

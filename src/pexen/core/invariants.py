@@ -14,13 +14,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pexen.core.locks import Resource, Thing
-from pexen.core.node import FINAL, Junction, Node, State
+from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State
 from pexen.errors import InternalError
 
 if TYPE_CHECKING:
     from pexen.core.planner import Planner
 
-_OPEN = frozenset({State.BLOCKED, State.READY, State.RUNNING})
+_OPEN = frozenset({State.BLOCKED, State.READY, State.RUNNING, State.LEAVING})
+_ACTIVE = frozenset({State.RUNNING, State.UP, State.LEAVING})
 
 
 def check(planner: Planner) -> None:
@@ -49,14 +50,21 @@ def check(planner: Planner) -> None:
         )
 
 
+def _is_open(item: Node | Junction) -> bool:
+    """Tell whether a requirement is neither met nor lost; a service that has been torn down can be revived."""
+    return item.state in _OPEN or (item.near and item.state is State.DONE and isinstance(item, Node))
+
+
 def _check_counts(planner: Planner, nodes: list[Node]) -> None:
     world = planner._world
-    active = [node for node in nodes if node.state in {State.RUNNING, State.UP}]
+    active = [node for node in nodes if node.state in _ACTIVE]
     bare = sum(node.needs is None for node in active)
-    others = sum(world not in dict(node.needs or ()) for node in planner._unfreed)
+    others = sum(
+        world not in dict(node.needs or ()) and node.state not in {State.UP, State.LEAVING} for node in planner._unfreed
+    )
     _sure(planner.unfinished == sum(node.state not in FINAL for node in nodes), "unfinished")
     _sure(planner.running == len(active), "running")
-    _sure(planner._up == sum(node.state is State.UP for node in active), "up")
+    _sure(set(planner._services.up) == {node for node in active if node.state is State.UP}, "up")
     _sure(world.running == bare + others, f"{world.running} run, and not {bare} + {others}")
     for node in active:
         _sure(node.needs is None or node in planner._unfreed, f"{node} holds nothing")
@@ -66,21 +74,27 @@ def _check_counts(planner: Planner, nodes: list[Node]) -> None:
 
 def _check_missing(planner: Planner, node: Node) -> None:
     """See that a blocked task waits for as much as is open, and a ready one for nothing."""
-    if node.state in FINAL:
+    if node.state not in UNSTARTED:  # what has gone down since it started is missed when it is tried again
+        _sure(node.state in FINAL or not node.missing, f"{node} misses {node.missing}")
+        return
+    if node.state in _ACTIVE:  # what it needs may be gone since it started
+        _sure(node.missing == 0, f"{node} has started, and misses {node.missing}")
         return
     graph = planner._graph
-    left = sum(one.state in _OPEN for one in node.bound)
-    left += sum(one.state not in FINAL for one in graph.after.get(node, ())) + (node in graph.dormant)
+    left = sum(map(_is_open, node.bound))
+    after = graph.after.get(node, ())
+    waits = [one for one in after if node in graph.followers.get(one, ())]  # not for a service that was revived since
+    _sure(all(one in waits or one.state in FINAL or one.near for one in after), f"{node} forgot whom it comes after")
+    left += len(waits) + (node in graph.dormant) + planner._groups.is_gated(node)
     _sure(node.missing == left, f"{node} misses {node.missing}, not {left}")
     _sure(node.state is not State.BLOCKED or left > 0, f"{node} is blocked by nothing")
     for one in node.bound:
         told = (one.dependants or []).count(node)
-        _sure(one.state not in _OPEN or told == node.bound.count(one), f"{one!r} would tell {node} {told} times")
+        _sure(not _is_open(one) or told == node.bound.count(one), f"{one!r} would tell {node} {told} times")
 
 
 def _check_junction(junction: Junction) -> None:
-    states = [member.state for member in junction.members]
-    left = sum(state in _OPEN for state in states)
+    left = sum(map(_is_open, (*junction.members, *junction.grown)))
     if junction.state is State.BLOCKED:
         _sure(junction.missing == left > 0, f"{junction} misses {junction.missing}, not {left}")
     elif junction.state is State.FAILED:
@@ -114,7 +128,8 @@ def _check_place(planner: Planner, node: Node, is_queued: bool) -> None:
 
 def _check_thing(thing: Thing, nodes: list[Node]) -> None:
     for holder in thing.holders:
-        _sure(holder.state is not State.BLOCKED, f"{thing.name} is held by {holder}")
+        # One that is to be tried again may miss a service while its last processes live.
+        _sure(holder.state is not State.BLOCKED or holder.short > 0, f"{thing.name} is held by {holder}")
     parked = [node for node in nodes if thing.is_parked(node)]
     _sure(thing.parked == len(parked), f"{thing.name}: {thing.parked} parked, found {len(parked)}")
     if isinstance(thing, Resource):

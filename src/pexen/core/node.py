@@ -37,6 +37,7 @@ class State(Enum):
     READY = auto()
     RUNNING = auto()
     UP = auto()
+    LEAVING = auto()
     DONE = auto()
     FAILED = auto()
     SKIPPED = auto()
@@ -44,11 +45,12 @@ class State(Enum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.BLOCKED: frozenset({State.READY, State.SKIPPED, State.CANCELLED}),
-    State.READY: frozenset({State.RUNNING, State.SKIPPED, State.CANCELLED}),
+    State.BLOCKED: frozenset({State.READY, State.SKIPPED, State.CANCELLED, State.DONE}),
+    State.READY: frozenset({State.RUNNING, State.BLOCKED, State.SKIPPED, State.CANCELLED}),
     State.RUNNING: frozenset({State.UP, State.READY, State.DONE, State.FAILED}),
-    State.UP: frozenset({State.DONE, State.FAILED}),
-    State.DONE: frozenset(),
+    State.UP: frozenset({State.LEAVING, State.READY, State.DONE, State.FAILED}),
+    State.LEAVING: frozenset({State.READY, State.DONE, State.FAILED}),
+    State.DONE: frozenset({State.BLOCKED}),
     State.FAILED: frozenset(),
     State.SKIPPED: frozenset(),
     State.CANCELLED: frozenset(),
@@ -81,11 +83,13 @@ class Node:
     ``missing`` counts requirements (and ``after``) not yet met; ``dependants`` are told when the task succeeds or can
     no longer; ``bound`` are the providers, one for each item of ``task.requires``; ``needs`` is None for a task that
     takes nothing, else pairs of a thing and how much of it (empty: nothing, but never hand it out ahead of time).
+    ``short`` is how much of what is ``missing`` is only a service that nobody has started yet, ``near`` whether it is one
+    itself (see `pexen.core.services`).
     """
 
     __slots__ = (
-        "bound", "dependants", "missing", "needs", "order", "priority", "queue", "state", "task", "waiting",
-        "weight",
+        "bound", "dependants", "missing", "near", "needs", "order", "priority", "queue", "short", "state", "task",
+        "waiting", "weight",
     )  # fmt: skip
 
     def __init__(self, task: Task, order: int, queue: ReadyQueue) -> None:
@@ -94,6 +98,8 @@ class Node:
         self.queue = queue
         self.state = State.BLOCKED
         self.missing = 0
+        self.short = 0
+        self.near = False
         self.dependants: list[Node | Junction] | None = None
         self.bound: tuple[Node | Junction, ...] = ()
         self.needs: tuple[tuple[Thing, float], ...] | None = None
@@ -124,12 +130,16 @@ class Junction:
 
     It stands between P providers and C dependants, so that they cost P + C edges and not P x C. ``members`` are in
     order of addition, or of choice; ``chosen`` is the member that met an ``any``. ``wanted`` tells that somebody awake
-    waits for it, so that lazy members are woken; ``several`` that more than one task may stand behind it. ``found`` is
-    the list it was made from: its id is the junction's key.
+    waits for it, so that lazy members are woken; ``near`` that services are all it lacks, and ``is_called`` that
+    they were woken for somebody; ``several`` that more than one task may stand behind it. ``found`` is
+    the list it was made from: its id is the junction's key. One that stands behind a ``maker``, a task with ``expand``,
+    has in ``grown`` what that has made.
     """
 
     __slots__ = (
-        "any", "chosen", "dependants", "found", "members", "missing", "order", "several", "state", "told", "wanted", "weight",
+        "any", "chosen", "dependants", "found", "grown", "is_called", "maker", "members", "missing", "near", "order", "several",
+        "short",
+        "state", "told", "wanted", "weight",
     )  # fmt: skip
 
     def __init__(self, members: Sequence[Node | Junction], *, any: bool, told: str) -> None:  # noqa: A002
@@ -147,6 +157,11 @@ class Junction:
         self.state = State.BLOCKED
         self.chosen: Node | Junction | None = None
         self.wanted = False
+        self.short = 0
+        self.near = False
+        self.is_called = False
+        self.maker: Node | None = None
+        self.grown: list[Node | Junction] = []
 
     def nodes(self) -> list[Node]:
         """Return the tasks behind it."""
@@ -157,7 +172,7 @@ class Junction:
             if isinstance(member, Node):
                 found.append(member)
             else:
-                stack.extend(reversed(member.members))
+                stack.extend(reversed([*member.members, *member.grown]))
         return found
 
     def __repr__(self) -> str:

@@ -15,21 +15,25 @@ ninja's Plan (critical path weights, four endings of a run).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pexen.core.graph import DEFAULT_POOL, Graph, shown
+from pexen.core.groups import Groups, Phase, Turn
 from pexen.core.locks import Later, Lock, Resource, S, Thing, X
 from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State, Waiting
+from pexen.core.services import Services, is_met
 from pexen.errors import InternalError
 
 if TYPE_CHECKING:
+    from pexen.core.explain import Explanation
     from pexen.core.graph import Batch
     from pexen.core.ready import Entry, ReadyQueue
     from pexen.model.task import Task
 
 BLOCKED, READY, RUNNING, UP, DONE = State.BLOCKED, State.READY, State.RUNNING, State.UP, State.DONE
+LEAVING = State.LEAVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +43,6 @@ class Fallen:
     task: Task
     cancelled: bool
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a task is not running: its state, and what it waits for, one line each."""
-
-    path: str
-    state: str
-    waits_for: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Return a line for the state and one for each thing it waits for."""
-        return "\n".join([f"{self.path}: {self.state}", *(f"  {line}" for line in self.waits_for)])
 
 
 class Planner:
@@ -71,6 +62,7 @@ class Planner:
         self._later = Later()
         self._durations = durations
         self.fallen: list[Fallen] = []
+        self.replaced: list[str] = []  # which fallbacks were woken, in words, until somebody takes them out
         self._barrier: Node | None = None
         self._unfreed: set[Node] = set()
         self._waited = 0
@@ -80,19 +72,48 @@ class Planner:
         self._holds = 0
         self.unfinished = 0
         self.running = 0
-        self._up = 0
+        self._services = Services(self)
+        self._groups = Groups(self)
+        self._relied_on, self._turns = self._services.open, self._groups.turns
+        """Their own, here at hand: empty in runs that have none."""
 
     # -- the verbs ------------------------------------------------------------------------------------------------
 
-    def add(self, tasks: Iterable[Task]) -> list[Fallen]:
+    def add(self, tasks: Iterable[Task], maker: Callable[[str], str | None] | None = None) -> list[Fallen]:
         """Admit tasks, before or during the run; return those among them that can never run.
 
+        A ``maker`` tells by path who has made a task: the dependants of one with ``expand`` wait for what it makes as well.
         Raises `DefinitionError` for anything wrong with any of them, and then nothing has changed.
         """
-        batch = self._graph.admit(tasks, self._durations)
+        batch = self._graph.admit(tasks, self._durations, maker)
         self.unfinished += len(batch.nodes)
+        services = self._services
+        if batch.has_services or services.users:
+            services.admit(batch)
+        nodes = batch.nodes
+        if len(nodes) > 1:
+            self._make_all_ready(nodes)
+        elif nodes and not nodes[0].missing:  # what adding on the fly mostly is
+            node = nodes[0]
+            node.state = READY
+            node.queue.push((node.priority, -node.weight, node.order, node))
+        if batch.junctions or batch.doomed:
+            self._settle(batch)
+        if self._draining:
+            self._cancel(batch.nodes, "the run is ending", spare_cleanups=self._spares_cleanups)
+        if self._graph.dormant:
+            self._demand_for(batch.nodes)
+            for junction in filter(self._is_awaited, batch.made):
+                junction.wanted = False
+                self._demand(junction)
+        if services.users:
+            self._call_for(batch.nodes)
+        return self.take_fallen() if self.fallen else []
+
+    def _make_all_ready(self, nodes: list[Node]) -> None:
+        """Let those of a batch be ready that miss nothing."""
         fresh: dict[int, list[Entry]] = {}
-        for node in batch.nodes:
+        for node in nodes:
             if not node.missing:
                 node.state = READY
                 entries = fresh.get(id(node.queue))
@@ -102,12 +123,39 @@ class Planner:
         if fresh:
             for queue in self._queues.values():
                 queue.extend(fresh.get(id(queue), []))
-        self._settle(batch)
-        if self._draining:
-            self._cancel(batch.nodes, "the run is ending", spare_cleanups=self._spares_cleanups)
-        if self._graph.dormant:
-            self._demand_for(batch.nodes)
-        return self.take_fallen()
+
+    def _call_for(self, nodes: Iterable[Node]) -> None:
+        """Call the services that are all that these lack; give up those that cannot be revived."""
+        services = self._services
+        while services.hopeless:
+            node, culprit = services.hopeless.pop()
+            if node in services.revived:
+                self._fall(node, self._reasons[culprit])
+        for node in nodes:
+            if node.short and node not in self._graph.dormant:
+                services.look(node)
+
+    def add_group(self, name: str, *, is_ordered: bool = False) -> str:
+        """Make a group, and return the name of its pool; raises `DefinitionError` when there is one of that name."""
+        crowd = self._groups.add(name, is_ordered=is_ordered)
+        self._graph.groups = self._groups
+        self._queues[crowd.pool] = crowd.queue
+        return crowd.pool
+
+    def group_step(self) -> tuple[str, str] | None:
+        """Return "open" or "close" and the name of a group's pool, when that is to be done with it now; each once.
+
+        To be asked whenever something has changed; `opened` and `closed` say that it was done.
+        """
+        return self._groups.step() if self._groups.crowds else None
+
+    def opened(self) -> None:
+        """Note that the pool of the group is open whose turn it is: its members may start."""
+        self._groups.opened()
+
+    def closed(self) -> None:
+        """Note that the pool of the group is closed whose turn it was: others may start."""
+        self._groups.closed()
 
     def next(self, pool: str = DEFAULT_POOL, *, ahead: bool = False) -> Task | None:
         """Return the best task that may start now in ``pool``, its locks and resources taken; or None.
@@ -116,6 +164,9 @@ class Planner:
         once, is not handed out for that. Tasks found to be unable to run any more are put among the fallen.
         """
         queue = self._queues[pool]
+        turn = self._groups.current
+        if turn is not None and queue is not turn.crowd.queue:
+            return self._next_service(queue)
         run, heap = queue.run, queue.heap
         world = self._world
         while run or heap:
@@ -149,16 +200,103 @@ class Planner:
                 return node.task
             if len(needs) == 1 and run and run[0][3].needs is needs:
                 self._park_twins(node, needs[0], queue)
-        if self._graph.dormant and not self.running and self._give_up_sleepers():
+        if self._graph.dormant and self.running <= len(self._services.up) and self._give_up_sleepers():
             return self.next(pool, ahead=ahead)
         return None
+
+    def _next_service(self, queue: ReadyQueue) -> Task | None:
+        """Return a service that members of the group need whose turn it is."""
+        may_start, unfreed = self._groups.may_start, self._unfreed
+        ready = [
+            entry for entry in queue.entries() if entry[3].near and may_start(entry[3]) and entry[3] not in unfreed
+        ]
+        for *_, node in sorted(ready):
+            if _is_offered(node):
+                queue.remove(node)
+                if self._take(node, node.needs or ()):
+                    return node.task
+        return None
+
+    def _is_ready_by(self, priority: float) -> bool:
+        """Tell whether a task outside of groups is ready that has this priority, or a better one, or a service starts."""
+        if self._services.is_starting():
+            return True  # it would be torn down before those can start that it is started for
+        for queue in self._queues.values():
+            while (entry := queue.first()) is not None and not _is_offered(entry[3]):
+                queue.pop()
+            if entry is not None and entry[0] <= priority:
+                return True
+        parked = [queue for thing in self._things() if thing.parked for queue in thing.waiting.values()]
+        return any(entry[0] <= priority and entry[3].state is READY for queue in parked for entry in queue.entries())
+
+    def _look(self, node: Node) -> None:
+        """Look at a blocked task that may lack nothing any more, or nothing but services."""
+        if node.state is BLOCKED and node.missing == node.short:
+            if node.short:
+                self._services.look(node)
+            else:
+                self._make_ready(node)
 
     def provide(self, task: Task) -> None:
         """Note that a running service is up: its dependants may start."""
         node = self._expect(task, RUNNING, "provide")
         node.state = UP
-        self._up += 1
+        self._world.running -= 1
+        if self._world.parked:
+            self._world.offer()
+        self._services.came_up(node)
         self._succeed(node)
+        for user in self._services.waiting_users(node):
+            if user in self._unfreed:
+                user.queue.remove(user)  # `free` puts it back
+
+    def next_to_leave(self, *, everybody: bool = False) -> Task | None:
+        """Return a service that is to be torn down now, once; its end is told by `finish`, or by `restart`.
+
+        With ``everybody`` also those leave that are needed; without, nobody does while somebody holds the run.
+        """
+        services = self._services
+        if not services.up or (self._holds and not everybody):
+            return None
+        node = services.next_to_leave(everybody=everybody)
+        return None if node is None else node.task
+
+    def went_down(self, task: Task) -> None:
+        """Note that a service that was up has died, before its end is told: nobody starts who needs it."""
+        node = self._expect(task, UP, "went_down")
+        node.state = LEAVING
+        self._services.died(node)
+
+    def may_start_again(self, task: Task) -> bool:
+        """Tell whether nothing that a running task requires is lost for good, as a service that has died may be."""
+        return not self._services.users or self._services.lost(self._nodes[task.path]) is None  # type: ignore[index]
+
+    def is_wanted(self, task: Task) -> bool:
+        """Tell whether tasks are left that need a service."""
+        return self._services.is_wanted(self._nodes[task.path])  # type: ignore[index]
+
+    def is_needed_but_by(self, task: Task, paths: Collection[str | None]) -> bool:
+        """Tell whether a service is needed by somebody who is not at one of these paths."""
+        return self._services.is_needed_but_by(self._nodes[task.path], paths)  # type: ignore[index]
+
+    def running_users(self, task: Task) -> list[Task]:
+        """Return the tasks that run and rely on a service."""
+        return [node.task for node in self._services.running_users(self._nodes[task.path])]  # type: ignore[index]
+
+    def restart(self, task: Task, *, free: bool = True) -> None:
+        """Let a service that was up start anew when somebody needs it: it has died, or was torn down meanwhile."""
+        node = self._nodes[task.path]  # type: ignore[index]
+        services = self._services
+        if node.state is UP:
+            services.unmeet(node)
+        elif node.state is not LEAVING:
+            raise InternalError(f"restart: {node.path} is {node.state.name}")
+        services.ended(node)
+        self._world.running += 1  # it has counted as running nothing while it was up
+        self._put_back(node, free=free, later=False)
+        if node.state in UNSTARTED:
+            self._put_to_sleep(node)
+            services.wake_for_users(node)
 
     def finish(
         self, task: Task, *, success: bool = True, status: str = "failed", free: bool = False
@@ -169,15 +307,15 @@ class Planner:
         the same step what the verb `free` does.
         """
         node = self._nodes[task.path]  # type: ignore[index]
-        if node.state is not RUNNING and node.state is not UP:
-            raise InternalError(f"finish: {node.path} is {node.state.name}")
-        was_up = node.state is UP
+        if node.state is not RUNNING:
+            if node.state is not UP and node.state is not LEAVING:
+                raise InternalError(f"finish: {node.path} is {node.state.name}")
+            return self._finish_service(node, success, status, free)
         self.running -= 1
-        self._up -= was_up
         self.unfinished -= 1
         if success:
             node.state = DONE
-            if not was_up and node.dependants is not None:
+            if node.dependants is not None:
                 self._succeed(node)
         else:
             node.state = State.FAILED
@@ -185,11 +323,37 @@ class Planner:
             self._doom([(node, reason)])
         if self._graph.followers:
             self._let_followers(node)
+        if self._relied_on:
+            self._services.ended(node)
+        if self._turns:
+            self._groups.ended(node)
         if node.needs is None:
             self._world.running -= 1
             if self._world.parked:
                 self._world.offer()
         elif free:
+            self._release(node)
+        return self.take_fallen() if self.fallen else ()
+
+    def _finish_service(self, node: Node, success: bool, status: str, free: bool) -> Sequence[Fallen]:
+        """Note the end of a service that was up: who needs it and has not started waits no more, but falls."""
+        services, was_up = self._services, node.state is UP
+        is_lost = was_up or not success or services.is_wanted(node)
+        self.running -= 1
+        self.unfinished -= 1
+        self._world.running += 1
+        if was_up:
+            services.unmeet(node)
+        node.state = DONE if success else State.FAILED
+        if is_lost:
+            reason = self._reasons[node] = f"{node.path} {status}"
+            self._doom([(node, reason)])
+        if self._graph.followers:
+            self._let_followers(node)
+        services.ended(node)
+        if self._groups.turns:
+            self._groups.ended(node)
+        if free:
             self._release(node)
         return self.take_fallen() if self.fallen else ()
 
@@ -213,12 +377,16 @@ class Planner:
                 self._succeed(node)
             if self._graph.followers:
                 self._let_followers(node)
+            if self._services.open:
+                self._services.ended(node)
+            if self._groups.turns:
+                self._groups.ended(node)
         return self.take_fallen()
 
     def free(self, task: Task) -> None:
         """Note that the process tree of an attempt that has ended is proven gone: release what it held."""
         node = self._nodes[task.path]  # type: ignore[index]
-        if node.state is RUNNING or node.state is UP or node not in self._unfreed:
+        if node.state in _ACTIVE or node not in self._unfreed:
             return
         self._release(node)
         if node.state is READY and not self._later.is_parked(node):
@@ -230,7 +398,9 @@ class Planner:
         With ``free=False`` processes of the last attempt may still live: it keeps all it holds, and starts again only
         after the verb `free`. With ``later`` it starts again only after the verb `again`; with both, after both.
         """
-        node = self._expect(task, RUNNING, "requeue")
+        self._put_back(self._expect(task, RUNNING, "requeue"), free=free, later=later)
+
+    def _put_back(self, node: Node, *, free: bool, later: bool) -> None:
         self.running -= 1
         node.state = READY
         if node.needs is None:
@@ -244,17 +414,30 @@ class Planner:
             self._later.park(node)
         if self._draining and not (self._spares_cleanups and node.task.cleanup):
             self._cancel([node], "the run is ending")
-        elif free and not later:
+            return
+        if self._services.users and node.bound and self._is_put_off(node):
+            return
+        if free and not later:
             node.queue.push(node.key())
 
-    def again(self, task: Task) -> None:
-        """Let a task that was requeued for ``later`` be offered; for one that does not wait for that, do nothing."""
+    def _is_put_off(self, node: Node) -> bool:
+        """Tell whether a task that is to start anew lacks services that it had; if it can have them no more, it falls."""
+        culprit = self._services.lost(node)
+        if culprit is not None:
+            self._fall(node, self._reasons[culprit])
+            return True
+        return self._services.unmet_again(node)
+
+    def again(self, task: Task) -> bool:
+        """Let a task that was requeued for ``later`` be offered; for one that does not wait for that, do nothing: False."""
         node = self._nodes[task.path]  # type: ignore[index]
-        if self._later.is_parked(node):
-            self._later.unpark(node)
-            node.waiting = None
-            if node not in self._unfreed:
-                node.queue.push(node.key())
+        if not self._later.is_parked(node):
+            return False
+        self._later.unpark(node)
+        node.waiting = None
+        if node not in self._unfreed and node.state is READY:
+            node.queue.push(node.key())
+        return True
 
     def hold(self) -> None:
         """Somebody may still add tasks: the run is not over before `release`."""
@@ -302,8 +485,9 @@ class Planner:
 
     def explain(self, task: Task) -> Explanation:
         """Return why the task is not running, or where it stands."""
-        node = self._nodes[task.path]  # type: ignore[index]
-        return Explanation(node.path, node.state.name.lower(), tuple(self._obstacles(node)))
+        from pexen.core.explain import explained
+
+        return explained(self, self._nodes[task.path])  # type: ignore[index]
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -312,15 +496,17 @@ class Planner:
         if self.unfinished and not self.running and not self._holds and self.unfinished == len(self._graph.dormant):
             for node in list(self._graph.dormant):
                 if node.state is BLOCKED:  # else it fell with one that it requires
-                    self._fall(node, NOT_NEEDED)
-        return not self.unfinished and not self._holds
+                    self._fall(node, NOT_NEEDED_SERVICE if node.near else NOT_NEEDED)
+        return not self.unfinished and not self._holds and self._groups.current is None
 
     def is_stuck(self, *, asked: bool = False) -> bool:
         """Tell whether nothing runs and nothing can be started although tasks are left: a bug of ours.
 
         ``asked`` tells that `next` has just said no for every pool, so what is in the ready queues counts for nothing.
         """
-        if self.is_over() or self.running or self._holds or self._unfreed or self.fallen or self._later.parked:
+        if self.is_over() or self.running > len(self._services.up) or self._holds or self.fallen or self._later.parked:
+            return False
+        if self._services.due or self._groups.phase in _BUSY or any(node.state is not UP for node in self._unfreed):
             return False
         return asked or not self._has_queued()
 
@@ -330,7 +516,7 @@ class Planner:
         So no attempt runs (services that are up count for nothing: what keeps them up is among what waits), and no ready
         task waits for the processes of one that has ended. Whoever holds the run may still add tasks.
         """
-        if not self._later.parked or self.running > self._up or self.fallen:
+        if not self._later.parked or self.running > len(self._services.up) or self._services.due or self.fallen:
             return False
         if all(node.state is UP for node in self._unfreed):
             return True
@@ -377,6 +563,11 @@ class Planner:
         bound = self._nodes[task.path].bound[index]  # type: ignore[index]
         return [node.task for node in self._behind(bound)]
 
+    def made(self, task: Task) -> list[Task]:
+        """Return the tasks that one with ``expand`` has made, in order."""
+        grown = self._graph.expansions[self._nodes[task.path]].grown  # type: ignore[index]
+        return [(one if isinstance(one, Node) else one.maker).task for one in grown]  # type: ignore[union-attr]
+
     def all_providers(self, task: Task) -> list[Task]:
         """Return the tasks that met any requirement, in tree order, each once."""
         found: dict[Node, None] = {}
@@ -388,7 +579,7 @@ class Planner:
         """Return each requirement as text with the tasks it is bound to."""
         node = self._nodes[task.path]  # type: ignore[index]
         pairs = zip(node.task.requires, node.bound, strict=True)
-        return [(shown(item), [one.task for one in _members(bound)]) for item, bound in pairs]
+        return [(shown(item), [one.task for one in members_of(bound)]) for item, bound in pairs]
 
     def followed(self, task: Task) -> list[Task]:
         """Return the tasks whose final status it waits for (``after``)."""
@@ -411,6 +602,9 @@ class Planner:
         if dependants is None:
             return
         node.dependants = None
+        if node.near:
+            for dependant in dependants:
+                dependant.short -= 1
         for dependant in dependants:
             dependant.missing -= 1
             if dependant.__class__ is Junction:
@@ -419,35 +613,55 @@ class Planner:
                     if dependant.any:
                         dependant.chosen = node
                     self._succeed(dependant)  # as deep as junctions nest, which is as deep as any_of() is written
-            elif not dependant.missing and dependant.state is BLOCKED:
+                elif dependant.short:
+                    self._services.look(dependant)
+            elif dependant.missing == dependant.short and dependant.state is BLOCKED:
+                if dependant.short:
+                    self._services.look(dependant)
+                    continue
                 dependant.state = READY
                 dependant.queue.push((dependant.priority, -dependant.weight, dependant.order, dependant))  # type: ignore[arg-type, union-attr]
 
     def _doom(self, stack: list[tuple[Node | Junction, str]]) -> None:
-        """Skip everything that requires what is on the stack, naming the culprit."""
+        """Skip everything that requires what is on the stack, naming the culprit. The turn of a group only waits for news."""
         while stack:
             node, reason = stack.pop()
             dependants, node.dependants = node.dependants, None
             for dependant in dependants or ():
+                dependant.short -= node.near
                 self._fail_one(dependant, reason, stack)
 
     def _fail_one(self, dependant: Node | Junction, reason: str, stack: list[tuple[Node | Junction, str]]) -> None:
         if isinstance(dependant, Node):
-            if dependant.state is BLOCKED:
+            if dependant.__class__ is Turn:
+                dependant.missing -= 1
+                self._look(dependant)
+            elif dependant.state is BLOCKED:
                 self._fall(dependant, reason, stack=stack)
             return
+        dependant.missing -= 1
         if dependant.state is not BLOCKED:
             return
-        dependant.missing -= 1
         if dependant.any and dependant.missing:
             if dependant.wanted and self._graph.dormant:
-                self._demand(*self._preferred(dependant))
+                woken = self._preferred(dependant)
+                if not any(one.near for one in woken):
+                    self.note_replaced(dependant, woken, reason)
+                self._demand(*woken)
+            if dependant.short:
+                self._services.failed(dependant, reason)
             return
         dependant.state = State.FAILED
         if dependant.any:
             reason = f"none is left of {dependant.told}: {reason}"
         self._reasons[dependant] = reason
         stack.append((dependant, reason))
+
+    def note_replaced(self, junction: Junction, woken: Sequence[Node | Junction], reason: str) -> None:
+        """Note that others are started instead of one that has failed."""
+        if woken:
+            names = ", ".join(node.path for one in woken for node in members_of(one))
+            self.replaced.append(f"{reason}: {names} is started instead, for {junction.told}")
 
     def _fall(
         self,
@@ -458,8 +672,12 @@ class Planner:
         stack: list[tuple[Node | Junction, str]] | None = None,
     ) -> None:
         """Let an unstarted task leave, and what requires it."""
-        self._leave(node, State.CANCELLED if cancelled else State.SKIPPED)
-        self.fallen.append(Fallen(node.task, cancelled, reason))
+        if node in self._services.revived:  # it has a result of its life before this one
+            self._services.revived.discard(node)
+            self._leave(node, DONE)
+        else:
+            self._leave(node, State.CANCELLED if cancelled else State.SKIPPED)
+            self.fallen.append(Fallen(node.task, cancelled, reason))
         mine = [] if stack is None else stack
         if cancelled:
             reason = f"{node.path} was cancelled"
@@ -469,6 +687,37 @@ class Planner:
             self._doom(mine)
         if self._graph.followers:
             self._let_followers(node)
+        if self._relied_on:
+            self._services.ended(node)
+        if self._turns:
+            self._groups.ended(node)
+
+    def _make_ready(self, node: Node) -> None:
+        node.state = READY
+        if node not in self._unfreed:
+            node.queue.push(node.key())
+
+    def _make_blocked(self, node: Node) -> None:
+        """Take a ready task out of wherever it waits to start: it lacks something again."""
+        waiting = node.waiting
+        if waiting is None:
+            node.queue.remove(node)
+        else:
+            if self._later.is_parked(node):
+                self._later.unpark(node)
+            elif waiting.thing is not None:
+                waiting.thing.unpark(node)
+            else:
+                node.queue.remove(node)
+            self._no_longer_waits(node, waiting)
+        node.state = BLOCKED
+
+    def _put_to_sleep(self, node: Node) -> None:
+        """Let a service that nobody needs any more sleep until it is called again."""
+        if node.state is READY:
+            self._make_blocked(node)
+        node.missing += 1
+        self._graph.dormant[node] = None
 
     def _leave(self, node: Node, state: State) -> None:
         """Take an unstarted task out of wherever it waits."""
@@ -484,15 +733,13 @@ class Planner:
     def _let_followers(self, node: Node) -> None:
         for follower in self._graph.followers.pop(node, ()):
             follower.missing -= 1
-            if not follower.missing and follower.state is BLOCKED:
-                follower.state = READY
-                follower.queue.push(follower.key())
+            self._look(follower)
 
     def _settle(self, batch: Batch) -> None:
         """Deal with requirements that were decided before the batch was added."""
         for junction in batch.junctions:
             if junction.any:
-                junction.chosen = next((one for one in junction.members if one.state in _MET), None)
+                junction.chosen = next((one for one in junction.members if is_met(one)), None)
             elif junction.missing or any(one.state in _LOST for one in junction.members):
                 continue
             if junction.state is BLOCKED and (junction.chosen is not None or not junction.any):
@@ -525,7 +772,10 @@ class Planner:
                 self._demand(*node.bound)
 
     def _demand(self, *items: Node | Junction) -> None:
-        """Wake lazy providers: all that are needed, or of an ``any`` the preferred one when nobody is awake."""
+        """Wake lazy providers: all that are needed, or of an ``any`` the preferred one when nobody is awake.
+
+        Not services, which are called when they are all that somebody lacks.
+        """
         dormant = self._graph.dormant
         stack = list(reversed(items))
         while stack and dormant:
@@ -533,20 +783,34 @@ class Planner:
             if isinstance(item, Junction):
                 if item.state is BLOCKED and not item.wanted:
                     item.wanted = True
-                    stack.extend(self._preferred(item) if item.any else reversed(item.members))
-            elif item in dormant:
+                    stack.extend(self._preferred(item) if item.any else reversed([*item.members, *item.grown]))
+            elif item in dormant and not item.near:
                 del dormant[item]
                 item.missing -= 1
-                if not item.missing and item.state is BLOCKED:
-                    item.state = READY
-                    item.queue.push(item.key())
+                if self._groups.turns:
+                    self._groups.woken(item)
+                if item.state is BLOCKED:
+                    if item.short:
+                        self._services.look(item)
+                    elif not item.missing:
+                        self._make_ready(item)
                 stack.extend(reversed(item.bound))
+
+    def _is_awaited(self, junction: Junction) -> bool:
+        """Tell whether somebody awake waits for what a task with ``expand`` makes."""
+        stack: list[Node | Junction] = [junction]
+        for item in stack:  # the list grows while it is walked
+            if isinstance(item, Junction):
+                stack += item.dependants or ()
+            elif item.state is BLOCKED and item not in self._graph.dormant:
+                return True
+        return False
 
     def _preferred(self, junction: Junction) -> list[Node | Junction]:
         """Return the member of an ``any`` to wake, if there is none that may succeed without."""
         left = [one for one in junction.members if one.state in _OPEN]
         if left and all(self._sleeps(one) for one in left):
-            return [max(left, key=lambda one: max(node.task.preference for node in _members(one)))]
+            return [max(left, key=lambda one: max(node.task.preference for node in members_of(one)))]
         return []
 
     def _sleeps(self, item: Node | Junction) -> bool:
@@ -558,7 +822,11 @@ class Planner:
 
     def _give_up_sleepers(self) -> bool:
         """Let lazy tasks leave that others only wait for the end of (``after``), when nothing else can happen."""
-        if self._holds or self._unfreed or self._later.parked or self._has_queued():
+        if self._holds or self._later.parked or self._services.due or self._has_queued():
+            return False
+        if self._groups.phase not in {None, Phase.OPEN}:
+            return False
+        if any(node.state is not UP for node in self._unfreed):
             return False
         dormant, followers = self._graph.dormant, self._graph.followers
         found = [
@@ -568,11 +836,13 @@ class Planner:
         ]
         for node in found:
             if node in dormant:
-                self._fall(node, NOT_NEEDED)
+                self._fall(node, NOT_NEEDED_SERVICE if node.near else NOT_NEEDED)
         return bool(found)
 
     def _has_queued(self) -> bool:
-        return any(entry[3].state is READY for queue in self._queues.values() for entry in queue.entries())
+        may_start = self._groups.may_start
+        queues = self._queues.values()
+        return any(entry[3].state is READY and may_start(entry[3]) for queue in queues for entry in queue.entries())
 
     # -- locks and resources --------------------------------------------------------------------------------------
 
@@ -681,7 +951,7 @@ class Planner:
 
     def _raise_barrier(self, late: Node | None) -> None:
         """Let one that was overtaken too often be the next that gets what it needs; one at a time."""
-        if late is None or self._barrier is not None:
+        if late is None or self._barrier is not None or not self._groups.may_start(late):
             return
         self._barrier = self._world.kept = late
         for wanted, amount in late.needs or ():
@@ -706,59 +976,17 @@ class Planner:
         if waiting.offered is not None and waiting.offered.parked:
             waiting.offered.offer()
 
-    # -- explain and check ----------------------------------------------------------------------------------------
+    # -- checks ----------------------------------------------------------------------------------------
 
     def _behind(self, bound: Node | Junction) -> list[Node]:
         """Return the tasks that met a requirement: the chosen one of an ``any``, else all, in tree order."""
         if isinstance(bound, Node):
             return [bound]
+        if bound.maker is not None:
+            return [bound.maker]
         if bound.any:
             return [] if bound.chosen is None else self._behind(bound.chosen)
         return self._graph.scopes.in_tree_order(bound.nodes())
-
-    def _obstacles(self, node: Node) -> Iterable[str]:
-        if node.state is BLOCKED:
-            if node in self._graph.dormant:
-                yield "it is lazy, and nothing needs it yet"
-            for item, bound in zip(node.task.requires, node.bound, strict=True):
-                if bound.state not in _MET:
-                    open_ones = [one for one in _members(bound) if one.state not in _MET]
-                    told = ", ".join(f"{one.path} ({one.state.name.lower()})" for one in open_ones[:5])
-                    yield f"requires {shown(item)}: {told}" + (" …" if len(open_ones) > 5 else "")
-            for provider in self._graph.after.get(node, ()):
-                if provider.state not in FINAL:
-                    yield f"runs after {provider.path} ({provider.state.name.lower()})"
-        elif node.state is READY:
-            if node in self._unfreed:
-                yield "the processes of its last attempt are not gone yet"
-            if self._later.is_parked(node):
-                yield "waits to be tried again"
-            elif node not in self._unfreed:
-                yield from self._lacks(node)
-
-    def _lacks(self, node: Node) -> Iterable[str]:
-        refused = False
-        for thing, want in node.needs or ():
-            if thing.admits(node, want):
-                continue
-            refused = True
-            if thing.fits(want) or thing.barrier is not None:
-                yield f"{thing.name!r} is kept for {self._barrier.path}, which has waited longest"  # type: ignore[union-attr]
-            if not thing.fits(want):
-                holders = ", ".join(holder.path for holder in list(thing.holders)[:5]) or "tasks that run"
-                amount = f" ({want:g} wanted, {thing.free:g} free)" if isinstance(thing, Resource) else ""
-                yield f"waits for {thing.kind} {thing.name!r}{amount}, held by {holders}"
-        if refused:
-            return
-        world = self._world
-        if world.mask or (world.barrier is not None and world.barrier is not node):
-            alone = next(iter(world.holders), world.barrier)
-            yield f"waits for {alone.path}, which runs alone"  # type: ignore[union-attr]
-        elif node.waiting is not None and node.waiting.thing is not None:
-            yield f"waits for {node.waiting.thing.kind} {node.waiting.thing.name!r}, and others are before it"
-        else:
-            pool = next(name for name, queue in self._queues.items() if queue is node.queue)
-            yield f"ready: the next free worker of pool {pool!r} takes the best of {len(node.queue)}"
 
     def check(self) -> None:
         """Assert every invariant (see `pexen.core.invariants`); O(n), for tests."""
@@ -781,10 +1009,19 @@ def _poisoned(thing: Thing, culprit: Node) -> str:
 
 
 NOT_NEEDED = "nothing needed it (lazy)"
-_MET = frozenset({UP, DONE})
+NOT_NEEDED_SERVICE = "nothing needed it"
+MET = frozenset({UP, DONE})
 _LOST = frozenset({State.FAILED, State.SKIPPED, State.CANCELLED})
-_OPEN = frozenset({BLOCKED, READY, RUNNING})
+_OPEN = frozenset({BLOCKED, READY, RUNNING, LEAVING})
+_BUSY = frozenset({Phase.OPENING, Phase.CLOSING})
+_ACTIVE = frozenset({RUNNING, UP, LEAVING})
 
 
-def _members(bound: Node | Junction) -> list[Node]:
+def _is_offered(node: Node) -> bool:
+    """Tell whether an entry in a ready queue counts: its task was neither cancelled nor parked since."""
+    return node.state is READY and (node.waiting is None or node.waiting.thing is None)
+
+
+def members_of(bound: Node | Junction) -> list[Node]:
+    """Return the tasks that a requirement is bound to."""
     return [bound] if isinstance(bound, Node) else bound.nodes()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pexen.core.node import Node
 
 Entry = tuple[float, float, int, "Node"]
+_FEW = 16
+"""Among so many times as many, each entry is put in its place by itself."""
 
 
 class ReadyQueue:
@@ -44,6 +46,9 @@ class ReadyQueue:
         entries.sort()
         if not self.run or (entries and self.run[-1] < entries[0]):
             self.run.extend(entries)
+        elif len(entries) * _FEW < len(self.heap):
+            for entry in entries:
+                heappush(self.heap, entry)
         else:
             self.heap += entries
             heapify(self.heap)
@@ -61,6 +66,14 @@ class ReadyQueue:
         if run and not (heap and heap[0] < run[0]):
             return run.popleft()
         return heappop(heap)
+
+    def remove(self, node: Node) -> None:
+        """Take out the entries of one node: O(n), for what seldom happens."""
+        if any(entry[3] is node for entry in self.run):
+            self.run = deque(entry for entry in self.run if entry[3] is not node)
+        if any(entry[3] is node for entry in self.heap):
+            self.heap = [entry for entry in self.heap if entry[3] is not node]
+            heapify(self.heap)
 
     def entries(self) -> Sequence[Entry]:
         """Return all entries, in no order, for checks."""

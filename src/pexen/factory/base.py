@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from pexen.errors import DefinitionError
+from pexen.errors import located as located
 from pexen.model.meta import AllOf, AnyOf, Named
 from pexen.model.path import check_path
 from pexen.model.scope import Scopes
@@ -218,13 +219,6 @@ def blame(error: BaseException, folder: str = "") -> str:
 
 def _is_users(file: str) -> bool:
     return not file.startswith((_HERE, "<frozen"))
-
-
-def located(error: DefinitionError, where: str) -> DefinitionError:
-    """Return the error with ``where``, unless it already says where."""
-    if error.where or not where:
-        return error
-    return DefinitionError(error.headline, where=where, facts=error.facts, hint=error.hint)
 
 
 def raised(what: str, error: BaseException, folder: str = "", hint: str = "") -> DefinitionError:

@@ -2,7 +2,7 @@
 
 A tree without Python in it is walked here and now. As soon as the walk meets a ``pexenfile.py`` (or a task file that
 names a Python function) it is given up, and one child does all of it: `describe` returns the tasks as JSON,
-`pexen.factory.carry` makes tasks of that whose callables are found in the workers. So the runner never holds a module
+`pexen.model.carry` makes tasks of that whose callables are found in the workers. So the runner never holds a module
 that exits, hangs, leaks threads or crashes.
 
 *The seam.* How a child is started and ended is not known here: `Isolate` is handed in. What it cannot know, which
@@ -25,12 +25,14 @@ from typing import Any, NoReturn, Protocol
 
 from pexen.errors import DefinitionError, StateError
 from pexen.factory.base import raised
-from pexen.factory.carried import Carried, factory_of
-from pexen.factory.carry import Encoder, decoded, named_address
 from pexen.factory.facts import Facts
+from pexen.factory.groups import Grouping
 from pexen.factory.here import Home, Importer, package_of
 from pexen.factory.params import Asked, Params
+from pexen.factory.remade import FOUND_BY, factory_of
 from pexen.factory.tree import TreeFactory, Walk
+from pexen.model.carried import Carried
+from pexen.model.carry import Encoder, decoded, named_address
 from pexen.model.task import Task
 
 LIMIT = 60.0
@@ -52,11 +54,15 @@ class Isolate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a collection found; ``where`` maps paths to ``file:line``, ``params`` knows which parameters there are."""
+    """What a collection found; ``where`` maps paths to ``file:line``, ``params`` knows which parameters there are.
+
+    ``groups`` are those that pexenfiles describe.
+    """
 
     tasks: list[Task]
     params: Params
     where: Mapping[str, str] = field(default_factory=dict)
+    groups: Sequence[Grouping] = ()
 
 
 class _NeedsChild(Exception):
@@ -82,7 +88,7 @@ def collect(
     try:
         importer = Importer() if isolate is None else Importer(_refuse)
         walk = TreeFactory(root, params=known, facts=facts, importer=importer).walk()
-        found = Collected(walk.tasks, known, walk.where)
+        found = Collected(walk.tasks, known, walk.where, walk.groups)
     except _NeedsChild:
         told = {"tree": root, "package": package_of(root), "facts": facts.given() if facts else {}}
         found = _from_child(told, known, isolate, limit, root)  # type: ignore[arg-type]
@@ -118,7 +124,8 @@ def _from_child(told: dict[str, Any], params: Params, isolate: Isolate, limit: f
     try:
         for asked in answer["asked"]:
             params.asked.setdefault(asked["name"], Asked(**asked))
-        return Collected(decoded(answer["tasks"]), params, {each[0]: each[-1] for each in answer["tasks"]})
+        groups = [Grouping(*each) for each in answer["groups"]]
+        return Collected(decoded(answer["tasks"]), params, {each[0]: each[-1] for each in answer["tasks"]}, groups)
     except (LookupError, TypeError, AttributeError) as error:
         raise DefinitionError(f"{what} could not be loaded: its process gave no sensible answer") from error
 
@@ -175,8 +182,9 @@ def describe(argument: str) -> str:
     params = Params(told["params"])
 
     def answer() -> dict[str, Any]:
-        encoder = _tree(told, params) if "tree" in told else _factory(told)
-        return {"tasks": encoder.all(), "asked": [asdict(asked) for asked in params.asked.values()]}
+        encoder, groups = _tree(told, params) if "tree" in told else (_factory(told), [])
+        asked = [asdict(one) for one in params.asked.values()]
+        return {"tasks": encoder.all(), "asked": asked, "groups": groups}
 
     return _answered(told, answer)
 
@@ -200,12 +208,12 @@ def _answered(told: dict[str, Any], work: Callable[[], dict[str, Any]]) -> str:
     return json.dumps({"error": {"headline": wrong.headline, "where": wrong.where, "facts": facts, "hint": wrong.hint}})
 
 
-def _tree(told: dict[str, Any], params: Params) -> Encoder:
+def _tree(told: dict[str, Any], params: Params) -> tuple[Encoder, list[Grouping]]:
     package_of(told["tree"], told["package"])
     facts = Facts.of(**told["facts"])
     importer = Importer(lambda file: _note(told["progress"], f"LOADING {file}\n"))
     walk = TreeFactory(told["tree"], params=params, facts=facts, importer=importer).walk()
-    return encoder_of(walk, params.given)
+    return encoder_of(walk, params.given), walk.groups
 
 
 def encoder_of(walk: Walk, given: Mapping[str, str]) -> Encoder:
@@ -213,7 +221,7 @@ def encoder_of(walk: Walk, given: Mapping[str, str]) -> Encoder:
 
     def maker(home: Home, steps: Sequence[Any]) -> dict[str, Any]:
         told = {"home": [home.package, home.root, home.folder], "params": dict(given)}
-        return {"maker": told, "steps": list(steps)}
+        return {"by": FOUND_BY, "maker": told, "steps": list(steps)}
 
     makers = {path: maker(one.home, ("task", one.number, one.name)) for path, one in walk.origins.items()}
     locators = {key: maker(home, steps) for key, (home, steps) in walk.pieces.items()}
@@ -225,7 +233,8 @@ def encoder_of(walk: Walk, given: Mapping[str, str]) -> Encoder:
 def _factory(told: dict[str, Any]) -> Encoder:
     tasks = list(factory_of(told)())
     maker = {"factory": told["factory"], "arguments": told["arguments"]}
-    makers = {task.name: {"maker": maker, "steps": ["task", index, task.name]} for index, task in enumerate(tasks)}
+    made: dict[str, Any] = {"by": FOUND_BY, "maker": maker}
+    makers = {task.name: {**made, "steps": ["task", index, task.name]} for index, task in enumerate(tasks)}
     for task in tasks:
         task.path = task.name
     return Encoder(tasks, {}, makers)

@@ -121,7 +121,7 @@ def _segment(part: str) -> str:
         if char in "*?":
             found += "[^/]*" if char == "*" else "[^/]"
         elif closing > 0:
-            inner = re.sub(r"([\\\[&|~])", r"\\\1", part[at:closing])
+            inner = re.sub(r"([\\\[&|~]|(?<=-)-)", r"\\\1", part[at:closing])  # what would be an operation on sets
             found += "[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]"
             at = closing + 1
         else:

@@ -180,7 +180,7 @@ def assigned(file: str, name: str, key: str = "") -> str:
     match = re.search(rf"^{re.escape(name)}\b\s*[:=]", text, re.MULTILINE)
     at = match.start() if match else 0
     if key:
-        inner = re.compile(rf"""\b{re.escape(key)}\s*=|["']{re.escape(key)}["']\s*[:\]]""").search(text, at)
+        inner = re.compile(rf"""\b{re.escape(key)}\s*=|["']{re.escape(key)}["']\s*[:\],)]""").search(text, at)
         at = inner.start() if inner else at
     return f"{file}:{text.count(chr(10), 0, at) + 1}"
 

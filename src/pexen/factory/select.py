@@ -18,9 +18,9 @@ from pexen.errors import nearest
 from pexen.factory.base import copied
 from pexen.factory.expression import Parser, is_true
 from pexen.model.meta import EMPTY, AllOf, AnyOf, Named
-from pexen.model.path import is_below, last_of, outward
+from pexen.model.path import is_below, outward
 from pexen.model.scope import Scopes
-from pexen.model.task import Task
+from pexen.model.task import Task, provided
 
 _WORDS = re.compile(r"""(?P<space>\s+)|(?P<op>[()])|(?P<quoted>'[^']*'|"[^"]*")|(?P<word>[^\s()'"]+)""")
 CHOSEN = "selected"
@@ -53,7 +53,7 @@ class _Entry(NamedTuple):
 
 def select(
     tasks: Iterable[Task], *, paths: Sequence[str] = (), keyword: str = "", tags: str = "", deps: bool = True,
-    narrow: Narrow | None = None,
+    narrow: Narrow | None = None, apart: Sequence[str] = (), elsewhere: bool = False,
 ) -> Selection:  # fmt: skip
     """Return which tasks run.
 
@@ -61,15 +61,19 @@ def select(
     the path (in any case), ``tags`` one over tags. A task is chosen when all that is given agrees. ``deps=False``
     leaves out what was not chosen, and takes its name out of requirements. ``narrow`` is given the paths of the chosen
     and returns those that are to stay. Raises `DefinitionError` for a malformed expression.
+
+    What stands in a folder of ``apart`` is a catalogue: chosen only by a path in that folder, and not pulled in by
+    requirements, which are left for `pexen.factory.providers`. With ``elsewhere`` there is another catalogue, so that
+    ``deps=False`` also takes out names that nobody here provides.
     """
-    pool = _Pool(tasks)
+    pool = _Pool(tasks, apart, elsewhere=elsewhere)
     wanted = [path.strip("/") for path in paths]
     good = _matcher("-k", keyword, lambda word, entry: word.lower() in entry.path.lower())
     tagged = _matcher("-m", tags, lambda word, entry: word in entry.task.tags)
     why = {
         entry.path: CHOSEN
         for entry in pool.entries
-        if (not paths or any(is_below(entry.path, path) for path in wanted)) and good(entry) and tagged(entry)
+        if any(pool.is_meant(entry.path, path) for path in wanted or [""]) and good(entry) and tagged(entry)
     }
     if narrow is not None and why:
         kept = narrow(list(why))
@@ -98,7 +102,8 @@ def _word(parser: Parser) -> str:
 class _Pool:
     """Everything collected, and who provides what in it."""
 
-    def __init__(self, tasks: Iterable[Task]) -> None:
+    def __init__(self, tasks: Iterable[Task], apart: Sequence[str], *, elsewhere: bool) -> None:
+        self.apart, self.elsewhere = apart, elsewhere
         self.entries = [_Entry(task.name, task) for task in tasks]
         self.scopes: Scopes[_Entry] = Scopes()
         for entry in self.entries:
@@ -108,11 +113,22 @@ class _Pool:
             if hasattr(entry.task.callable, "__pexen__"):
                 self.scopes.provide(id(entry.task.callable), entry)
 
+    def is_meant(self, path: str, by: str) -> bool:
+        """Tell whether a path on the command line means a task; what is apart only from inside."""
+        if not is_below(path, by):
+            return False
+        around = [folder for folder in self.apart if is_below(path, folder)]
+        return not around or any(is_below(by, folder) for folder in around)
+
+    def is_apart(self, path: str) -> bool:
+        """Tell whether a task belongs to the catalogue."""
+        return any(is_below(path, folder) for folder in self.apart)
+
     def complete(self, why: dict[str, str]) -> None:
         """Add what the chosen require, and what cleans up after any of them, until nothing is missing."""
         if len(why) == len(self.entries):
             return
-        cleaners = [entry for entry in self.entries if entry.task.cleanup]
+        cleaners = [entry for entry in self.entries if entry.task.cleanup and not self.is_apart(entry.path)]
         watched = [(entry, self._around(entry)) for entry in cleaners]
         waiting = [self.scopes.items[path] for path in why]
         while waiting:
@@ -120,7 +136,7 @@ class _Pool:
                 entry = waiting.pop()
                 for item in entry.task.requires:
                     for found in self._bound(entry, item):
-                        if found.path not in why:
+                        if found.path not in why and not self.is_apart(found.path):
                             why[found.path] = f"required by {entry.path}"
                             waiting.append(found)
             for entry, others in watched:
@@ -149,14 +165,14 @@ class _Pool:
 
     def kept(self, why: Mapping[str, str], *, deps: bool) -> list[Task]:
         """Return the selected tasks, without the names of tasks that were not."""
-        if len(why) == len(self.entries):
+        if len(why) == len(self.entries) and (deps or not self.elsewhere):
             return [entry.task for entry in self.entries]
         return [self._trimmed(entry, why, deps=deps) for entry in self.entries if entry.path in why]
 
     def _trimmed(self, entry: _Entry, why: Mapping[str, str], *, deps: bool) -> Task:
         task = entry.task
-        requires = task.requires if deps else self._left(entry, task.requires, why)
-        after = self._left(entry, task.after, why)
+        requires = task.requires if deps else self._left(entry, task.requires, why, deps=False)
+        after = self._left(entry, task.after, why, deps=deps)
         if requires == task.requires and after == task.after:
             return task
         meta = {key: value for key, value in task.meta.items() if key != "after"} | ({"after": after} if after else {})
@@ -164,17 +180,19 @@ class _Pool:
         trimmed.requires = requires
         return trimmed
 
-    def _left(self, entry: _Entry, items: tuple[Any, ...], why: Mapping[str, str]) -> tuple[Any, ...]:
-        left = (self._remaining(entry, item, why) for item in items)
+    def _left(self, entry: _Entry, items: tuple[Any, ...], why: Mapping[str, str], *, deps: bool) -> tuple[Any, ...]:
+        left = (self._remaining(entry, item, why, deps=deps) for item in items)
         return tuple(item for item in left if item is not None)
 
-    def _remaining(self, entry: _Entry, item: Any, why: Mapping[str, str]) -> Any:
+    def _remaining(self, entry: _Entry, item: Any, why: Mapping[str, str], *, deps: bool) -> Any:
         """Return what remains of a requirement when only some tasks are there; None when nothing does."""
         if isinstance(item, AnyOf):
-            alternatives = self._left(entry, item.alternatives, why)
+            alternatives = self._left(entry, item.alternatives, why, deps=deps)
             return AnyOf(alternatives) if alternatives else None
         found = list(self._bound(entry, item))
-        return item if not found or any(one.path in why for one in found) else None
+        if not found:
+            return item if deps or not self.elsewhere else None
+        return item if any(one.path in why or (deps and self.is_apart(one.path)) for one in found) else None
 
     def near(self, unmatched: Sequence[str]) -> str:
         """Return a hint for paths at which nothing stands."""
@@ -182,8 +200,3 @@ class _Pool:
             return ""
         places = {place for entry in self.entries for place in (entry.path, *outward(entry.path)) if place}
         return nearest(unmatched[0], sorted(places))
-
-
-def provided(task: Task) -> tuple[Any, ...]:
-    """Return the names a task provides; a service provides its own name unless it says otherwise."""
-    return task.provides or ((last_of(task.name),) if task.service else ())

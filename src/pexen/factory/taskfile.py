@@ -37,6 +37,7 @@ from pexen.factory import toml
 from pexen.model.command import Command, as_command
 from pexen.model.meta import inherited
 from pexen.model.path import check_path
+from pexen.model.task import Task
 
 HEAD = 8192
 BLOCK_LINES = 100
@@ -126,13 +127,47 @@ def task_file(file: str) -> Iterator[Defined]:
         ("defaults", "tasks"),
         other="a task file has [defaults] and [tasks.<name>]; beside a file, name it like that file",
     )
+    yield from _defined(document, os.path.dirname(file))
+
+
+class _Said(toml.Document):
+    """A task file that was not written but said: it has keys, but no lines."""
+
+    def where(self, *keys: str) -> str:
+        return ".".join(keys)
+
+
+def said_tasks(tables: Mapping[str, Any], folder: str) -> list[Task]:
+    """Return the tasks in the tables of a task file that a task in ``folder`` has said; the names are their paths.
+
+    Raises `DefinitionError` for anything wrong with them.
+    """
+    document = _Said("", "", dict(tables))
+    document.known(("defaults", "tasks"))
+    try:
+        return [_said_task(defined) for defined in _defined(document, folder)]
+    except (TypeError, ValueError, RecursionError) as error:  # JSON has what TOML has not
+        raise DefinitionError(f"these are no tables of a task file: {error}") from None
+
+
+def _said_task(defined: Defined) -> Task:
+    if isinstance(defined.callable, str):
+        raise DefinitionError(
+            "'python' cannot be used here: nobody has looked at the function",
+            where=defined.where,
+            hint='run = ["python3", "x.py"], or add it from a Python task: pexen.current().add(function)',
+        )
+    return Task(defined.callable, defined.name, **defined.meta)
+
+
+def _defined(document: toml.Document, folder: str) -> Iterator[Defined]:
     defaults = toml.metadata(document, "defaults")
     for name in document.table("tasks"):
         where = document.where("tasks", name)
         try:
             check_path(name)
             own = toml.metadata(document, "tasks", name, extra=("run", "python", "cwd", "env"))
-            what = _what(document, name, os.path.dirname(file))
+            what = _what(document, name, folder)
         except DefinitionError as error:
             raise (
                 error
@@ -192,8 +227,8 @@ def command_in(folder: str, argv: Any, cwd: Any = None, env: Mapping[str, str] |
 
 
 def wrapped_by(what: Any, meta: Mapping[str, Any], folder: str) -> Iterator[str]:
-    """Yield the files that a task executes itself, as its command, readiness check or tear-down."""
-    words = [_first_word(meta.get("ready")), _first_word(meta.get("teardown"))]
+    """Yield the files that a task executes itself, as its command or its tear-down."""
+    words = [_first_word(meta.get("teardown"))]
     if isinstance(what, Command):
         folder = what.cwd or folder
         first = _first_word(what.argv[2]) if what.shell else what.argv[0]

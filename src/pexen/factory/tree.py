@@ -37,6 +37,7 @@ from pexen.factory.filesystem import (
     patterns_of,
     visible,
 )
+from pexen.factory.groups import GROUPS, Grouping, in_module, merged, refuse_strangers
 from pexen.factory.here import PEXENFILE, Home, Importer, assigned, made_by, package_of
 from pexen.factory.params import Params
 from pexen.factory.taskfile import ENDING, Defined, comment_block, sidecar, task_file, wrapped_by
@@ -47,6 +48,7 @@ from pexen.model.waiver import Waiver
 CONFIG = "pexen.toml"
 PYPROJECT = "pyproject.toml"
 _CONFIG_KEYS = ("files", "ignore", "defaults", "root")
+_ROOT_KEYS = (*_CONFIG_KEYS, "run", "resources", "catalogue", "providers", "groups")
 
 
 class TreeFactory(Factory):
@@ -119,7 +121,7 @@ class _Found(NamedTuple):
 
 
 class Walk:
-    """One walk over a tree; `run` it once, then look at ``tasks`` and ``where`` (path to ``file:line``).
+    """One walk over a tree; `run` it once, then look at ``tasks``, ``where`` (path to ``file:line``) and ``groups``.
 
     For whoever must find callables again in another process: ``origins`` (path of a task to what made it), ``pieces``
     (id of a callable in metadata to steps that lead to it) and ``references`` (id of a callable to module and name).
@@ -129,6 +131,8 @@ class Walk:
         self.root = root
         self.params, self.facts, self.importer = params, facts, importer
         self.tasks: list[Task] = []
+        self.groups: list[Grouping] = []
+        """Those of pexenfiles."""
         self.origins: dict[str, Origin] = {}
         self.where: dict[str, str] = {}
         self.references: dict[int, tuple[str, str]] = {}
@@ -209,6 +213,8 @@ class Walk:
                 defaults = toml.metadata(document, *table, "defaults")
                 _refuse_own(defaults, lambda key: document.where(*table, "defaults", key))  # noqa: B023 - called at once
                 scope = _with_defaults(scope, defaults)
+            if not here:
+                document.known(_ROOT_KEYS, *table, other=", ".join(_ROOT_KEYS))
         return scope
 
     def _pexenfile(self, folder: Folder, home: Home, scope: Scope) -> Scope:
@@ -218,8 +224,12 @@ class Walk:
         values = {key: getattr(module, key) for key in ("files", "ignore") if hasattr(module, key)}
         scope = _narrowed(scope, home.folder, values, {key: assigned(file, key) for key in values})
         scope = self._waivers(module, home, self._defaults(module, home, file, scope))
+        groups, members = in_module(module, lambda *words: assigned(file, GROUPS, *words))
+        self.groups = list(merged(self.groups, groups).values())
         for index, own in enumerate(made_by(home, module, self.params, self.facts)):
             task, kept = own.task, _own(own.task)
+            if id(own.original) in members:
+                kept["group"] = members.pop(id(own.original))
             conditions.check(task.when, task.host, own.where)
             name = task.name
             task.path = path = joined(folder.place, name)
@@ -229,6 +239,7 @@ class Walk:
             self.origins[path] = Origin(home, index, name)
             self._locate(home, ("task", index, name), kept)
             self._found.append(_Found(task, own.where))
+        refuse_strangers(members, assigned(file, GROUPS))
         return scope
 
     def _defaults(self, module: ModuleType, home: Home, file: str, scope: Scope) -> Scope:

@@ -72,8 +72,16 @@ class Attempt:
     """The run's own note of the generators around it."""
     watch: Any = None
     """The watchdog's own note of its limits."""
+    is_up: bool = False
+    """Set by the run when it has heard that a service is up: its lane does not count it any more."""
+    is_leaving: bool = False
+    """Set by the run before it has a service torn down."""
     condemned: str = ""
     """Why the run has asked it to end, where that is an error of the task's."""
+    adds: int = 0
+    """The run's own note of how often it has asked to add tasks and was not heard yet."""
+    loop: int = 0
+    """The thread with the event loop it runs on, where nothing else may wait."""
     settled: bool = False
     """The run's own note that it has passed, and that its result says so."""
 
@@ -119,6 +127,20 @@ class Attempt:
 
     def say_reboot(self, by: str, within: float, shared: Mapping[str, Any] | None) -> str:
         """Deliver the wish for a restart; return when it may happen, or why it may not."""
+        if self.loop == threading.get_ident():
+            raise PexenError(
+                "this would stop the event loop, and with it the coroutines that are to end first",
+                hint="await asyncio.to_thread(pexen.current().reboot)",
+            )
+        own = None if shared is None else dict(shared)
+        return self._answered(lambda answer: RebootWanted(self, by, within, own, answer))
+
+    def say_add(self, tasks: list[Task]) -> str:
+        """Deliver tasks that are to be added; return nothing when they are, or why they are not."""
+        return self._answered(lambda answer: AddWanted(self, tasks, answer))
+
+    def _answered(self, event: Callable[[Callable[[str], None]], Event]) -> str:
+        """Post an event, and wait for the answer to it."""
         answered = threading.Event()
         answers: list[str] = []
 
@@ -126,7 +148,7 @@ class Attempt:
             answers.append(text)
             answered.set()
 
-        self.post(RebootWanted(self, by, within, None if shared is None else dict(shared), answer))
+        self.post(event(answer))
         answered.wait()
         return answers[0]
 
@@ -152,4 +174,4 @@ class Attempt:
         return f"<Attempt {self.task.name} #{self.number}>"
 
 
-from pexen.model.event import Limited, RebootWanted, Reported  # noqa: E402 - attempt and event name each other
+from pexen.model.event import AddWanted, Limited, RebootWanted, Reported  # noqa: E402 - attempt and event name each other

@@ -62,7 +62,10 @@ class Call:
 PLAIN = Call(Kind.FUNCTION)
 """A function called without arguments; shared, so recognisable by identity."""
 EXECUTE = Call(Kind.COMMAND)
+_PLAIN_COROUTINE = Call(Kind.COROUTINE)
+_OF_SERVICES = frozenset({"ready", "teardown", "restarts"})
 
+_SPECIAL = frozenset({"args", "kwargs", "expand", "service"})
 _VARIES = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_COROUTINE
 _VARIES |= inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
@@ -70,11 +73,13 @@ _VARIES |= inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 def call_of(task: Task) -> Call:
     """Return how to call ``task``; raise `DefinitionError` when a parameter cannot be filled."""
     what = task.callable
+    if task.meta and not _OF_SERVICES.isdisjoint(task.meta):
+        _check_service(task)
     if type(what) is FunctionType:
         code = what.__code__
-        if not (code.co_argcount or code.co_kwonlyargcount or code.co_flags & _VARIES):
-            if not task.meta or not ("args" in task.meta or "kwargs" in task.meta):
-                return PLAIN
+        if not (code.co_argcount or code.co_kwonlyargcount or code.co_flags & _VARIES & ~inspect.CO_COROUTINE):
+            if not task.meta or _SPECIAL.isdisjoint(task.meta):
+                return _PLAIN_COROUTINE if code.co_flags & inspect.CO_COROUTINE else PLAIN
     if isinstance(what, Command):
         return EXECUTE
     kind = kind_of(what)
@@ -84,11 +89,34 @@ def call_of(task: Task) -> Call:
             facts=[("defined", where_defined(what))],
             hint="a plain task returns its value; a generator that sets up and tears down is a @pexen.service",
         )
+    if kind is Kind.GENERATOR and task.expand:
+        raise DefinitionError(
+            f"{task.name} is a service, and cannot expand: its value is what it yields", facts=_facts(task)
+        )
+    if kind is not Kind.GENERATOR and task.service:
+        raise DefinitionError(
+            f"{task.name} is a service, and no generator function",
+            facts=[("defined", where_defined(what))],
+            hint="it sets up, yields its value once, and tears down after that",
+        )
     try:
         parameters = list(inspect.signature(what).parameters.values())
     except (ValueError, TypeError):
         return _constant(kind, task)
     return _fill(task, kind, parameters)
+
+
+def _check_service(task: Task) -> None:
+    """Raise `DefinitionError` for metadata of services that does not fit what the task is."""
+    if not isinstance(task.callable, Command):
+        for key in ("ready", "teardown"):
+            if task.meta.get(key):
+                hint = "a generator function that is a @pexen.service yields when it is up, and tears down after that"
+                raise DefinitionError(f"{task.name}: {key!r} is for executables", hint=hint)
+    elif task.ready and not task.service:
+        raise DefinitionError(f"{task.name}: 'ready' is for services", hint="service = true")
+    if task.restarts and not task.is_service:
+        raise DefinitionError(f"{task.name}: 'restarts' is for services", hint="service = true")
 
 
 def parameter_of(requirement: Any) -> str | None:
@@ -124,16 +152,28 @@ def kind_of(what: Callable[..., Any]) -> Kind:
     """Return how a callable is run. One that stands for another (its type has ``pexen_kind``) says so itself."""
     if hasattr(type(what), "pexen_kind"):
         return Kind(what.pexen_kind)  # type: ignore[attr-defined]
-    inner: Any = what
-    while isinstance(inner, partial):  # not whatever has an attribute ``func``: a mock has all there are
-        inner = inner.func
-    if not hasattr(inner, "__code__") and not isinstance(inner, type):
-        inner = getattr(type(inner), "__call__", inner) if not inspect.ismethod(inner) else inner
+    inner = _innermost(what)
     if inspect.iscoroutinefunction(inner):
         return Kind.COROUTINE
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         return Kind.GENERATOR
     return Kind.FUNCTION
+
+
+def is_asynchronous(what: Callable[..., Any]) -> bool:
+    """Tell whether a callable belongs on an event loop: a coroutine function, or an asynchronous generator function."""
+    inner = _innermost(what)
+    return inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
+
+
+def _innermost(what: Callable[..., Any]) -> Any:
+    """Return the function that a partial or a callable object comes down to."""
+    inner: Any = what
+    while isinstance(inner, partial):  # not whatever has an attribute ``func``: a mock has all there are
+        inner = inner.func
+    if not hasattr(inner, "__code__") and not isinstance(inner, type) and not inspect.ismethod(inner):
+        inner = getattr(type(inner), "__call__", inner)
+    return inner
 
 
 def _constant(kind: Kind, task: Task) -> Call:
@@ -176,7 +216,7 @@ def _fill(task: Task, kind: Kind, parameters: list[inspect.Parameter]) -> Call:
     if args or kwargs:
         extra = f"{len(args)} positional" if args else f"{min(kwargs)!r}"
         raise DefinitionError(f"{task.name} takes no such argument: {extra}", facts=_facts(task))
-    if not positional and not keyword and kind is Kind.FUNCTION:
+    if not positional and not keyword and kind is Kind.FUNCTION and not task.expand:
         return PLAIN
     return Call(kind, tuple(positional), tuple(keyword))
 

@@ -14,11 +14,19 @@ from pexen.model.running import CURRENT as CURRENT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from pexen.model.added import Additions
+    from pexen.model.task import Task
 
 NOT_ALLOWED = "this run may not restart the machine"
 """The answer to a task that wants to do that itself: it is to end, and the run with it."""
 ENDING = "the machine is not restarted: the run is ending"
 """The answer to a task that is to end, and to be entered again by whoever takes up the run."""
+OVER = "the run is over"
+"""The answer to who asks a run for something that is not there any more."""
+NOT_IN_FLIGHT = "the attempt has ended"
+"""The answer to an attempt that asks for something when its outcome is known."""
+UNWRITABLE = "the journal cannot be written"
+"""The answer to who waits for a record that will never be."""
 
 
 class Line(Protocol):
@@ -35,6 +43,9 @@ class Line(Protocol):
 
     def say_reboot(self, by: str, within: float, shared: Mapping[str, Any] | None) -> str:
         """Deliver the wish for a restart; return when it may happen, or why it may not."""
+
+    def say_add(self, tasks: list[Task]) -> str:
+        """Deliver tasks that are to be added; return nothing when they are, or why they are not."""
 
     def keep_file(self, file: str, name: str) -> str:
         """Copy a file to the attempt's folder; return the copy."""
@@ -114,6 +125,7 @@ class Context:
         self._layers = layers
         self._folder = folder
         self._shared: dict[str, Any] | None = None
+        self._additions: Additions | None = None
 
     def context(self) -> Context:
         """Return self, as an attempt returns its context."""
@@ -169,10 +181,34 @@ class Context:
         self._line.say_heartbeat()
 
     def add(self, *tasks: Any) -> None:
-        """Add tasks to the run. Not yet: raises `PexenError`."""
-        raise PexenError(
-            "this version of pexen cannot add tasks from inside a task", hint="Sched.add in the loop over run()"
-        )
+        """Add tasks, decorated functions or other callables to the run: all of them, or with an error none.
+
+        Returns when they are part of the run, and in its journal if it has one. Those without a path get one below that of
+        this task. What this task has added before, in another attempt or before the run was taken up again, is known by its
+        path, and nothing happens. Raises `DefinitionError` when something is wrong with them, such as a path that
+        somebody else has, and `PexenError` when the run takes in no more.
+        """
+        self._add(tasks)
+
+    def _add(self, tasks: Sequence[Any]) -> list[str]:
+        if self._additions is None:
+            from pexen.model.added import Additions
+
+            self._additions = Additions(self.path)
+        refused, paths = self._additions.add(tasks, self._line.say_add)
+        if refused in {OVER, NOT_IN_FLIGHT, UNWRITABLE}:
+            raise PexenError(refused)
+        if refused:
+            raise DefinitionError.read(refused)
+        return paths
+
+    def expand(self, value: Any) -> list[str]:
+        """Add the tasks that a task with ``expand`` has returned, a list or None; return their paths. As `add` in all else."""
+        if value is None:  # it has added what there was by `add`
+            return []
+        if not isinstance(value, list | tuple):
+            raise DefinitionError(f"expand: its value is no list of tasks but {type(value).__name__}")
+        return self._add(value)
 
     def reboot(self, *, by: str = "pexen", within: float | str = "5m") -> None:
         """Have the machine restarted, and this task entered again after that: ``reboots`` higher, ``shared`` as it is now.

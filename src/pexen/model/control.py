@@ -9,12 +9,14 @@
 ``{"heartbeat": true}``                                  it is alive, for its ``idle_timeout``
 ``{"return": …}``                                        its value, for its dependants
 ``{"shared": {…}}``                                      items of its shared dict
+``{"ready": true}``, ``{"ready": {"value": …}}``         the service is up, perhaps with its value
 ``{"reboot": true}``                                     restart the machine, and enter the task again after that
 ``{"reboot": {"by": "task", "within": "5m"}}``           the same, but the task does it, when it is told that it may
+``{"add": {"tasks": {"check": {"run": "make check"}}}}`` add tasks to the run; the tables of a task file, also ``defaults``
 ======================================================== ============================================================
 
-An ``id`` beside the verb asks for an answer; that to a report or a reboot comes when it is as safe as the run promises. In
-Python these are the methods of `pexen.model.context.Context`.
+An ``id`` beside the verb asks for an answer; that to a report, a reboot or an add comes when it is as safe as the run promises.
+In Python these are the methods of `pexen.model.context.Context`.
 """
 
 from __future__ import annotations
@@ -25,9 +27,7 @@ from pexen.errors import DefinitionError, nearest
 from pexen.model.meta import duration
 from pexen.model.result import LEVELS, Report
 
-VERBS = ("report", "attach", "timeout", "heartbeat", "return", "shared", "reboot")
-LATER = ("add",)
-"""Verbs of the contract that this version cannot carry out."""
+VERBS = ("report", "attach", "timeout", "heartbeat", "return", "shared", "ready", "reboot", "add")
 
 
 class Misunderstood(ValueError):
@@ -37,8 +37,9 @@ class Misunderstood(ValueError):
 def understood(said: Any) -> tuple[str, Any]:
     """Return the verb and its checked argument; raises `Misunderstood`.
 
-    The argument is a `Report`, ``(file, name)``, ``(what, seconds)`` for a timeout, a dict for ``shared``,
-    ``(by, seconds, shared)`` for a reboot, else any value.
+    The argument is a `Report`, ``(file, name)``, ``(what, seconds)`` for a timeout, a dict for ``shared``, one with a
+    ``value`` or without for ``ready``, ``(by, seconds, shared)`` for a reboot, the tables of a task file for ``add``, else any
+    value.
     """
     if not isinstance(said, dict):
         raise Misunderstood("not a JSON object")
@@ -46,8 +47,6 @@ def understood(said: Any) -> tuple[str, Any]:
     if len(verbs) != 1:
         raise Misunderstood(f"one verb at a time, not {len(verbs)}")
     verb = verbs[0]
-    if verb in LATER:
-        raise Misunderstood(f"{verb!r} is not supported by this version of pexen")
     if verb not in VERBS:
         raise Misunderstood(f"unknown verb {verb!r}" + (f"; {hint}" if (hint := nearest(verb, VERBS)) else ""))
     check = _CHECKS.get(verb)
@@ -112,6 +111,14 @@ def _shared(said: Any) -> dict[str, Any]:
     return said
 
 
+def _ready(said: Any) -> dict[str, Any]:
+    if said is True:
+        return {}
+    if not isinstance(said, dict) or said.keys() - {"value"}:
+        raise Misunderstood("ready takes true, or an object with a value")
+    return said
+
+
 def rebooted(said: Any) -> tuple[str, float, dict[str, Any] | None]:
     """Return who restarts the machine, within how many seconds, and the shared dict if it is told. Raises `Misunderstood`."""
     fields = {} if said is True else said
@@ -127,6 +134,13 @@ def rebooted(said: Any) -> tuple[str, float, dict[str, Any] | None]:
         raise Misunderstood(f"{error.headline} ({error.hint})") from None
 
 
+def _add(said: Any) -> dict[str, Any]:
+    if not isinstance(said, dict) or not isinstance(said.get("tasks"), dict):
+        raise Misunderstood("add takes an object with 'tasks', and perhaps 'defaults', as a task file has them")
+    return said
+
+
 _CHECKS: dict[str, Any] = {
-    "report": _report, "attach": _attach, "timeout": _timeout, "shared": _shared, "reboot": rebooted,
+    "report": _report, "attach": _attach, "timeout": _timeout, "shared": _shared, "ready": _ready, "reboot": rebooted,
+    "add": _add,
 }  # fmt: skip

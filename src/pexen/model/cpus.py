@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import os
 
+from pexen.errors import PoolError
+
+
+def workers_of(wanted: float | None, default: int | None = None) -> int:
+    """Return how many workers a pool is to have: ``default``, or the usable CPUs, where nobody says. Raises `PoolError`."""
+    if wanted is None:
+        return default or usable_cpus()
+    if not isinstance(wanted, int) or wanted < 1:
+        raise PoolError(
+            f"workers is a whole number of 1 or more, not {wanted!r}", hint="without it there are as many as fit"
+        )
+    return wanted
+
 
 def usable_cpus() -> int:
     """Return the number of CPUs this process may use: affinity, and the quota of its cgroup, at least 1."""

@@ -49,6 +49,28 @@ class RebootWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Up:
+    """A service has started: what it gives its dependants, and its shared dict if it has touched that. Once an attempt."""
+
+    attempt: Attempt
+    value: Any = None
+    shared: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddWanted:
+    """A running task adds tasks to the run.
+
+    ``tasks`` is a list of `Task` values, or `Encoded` ones, or the tables of a task file. ``answer`` is called once: with
+    nothing when they are part of the run and that is as safe as it promises, else with why they are not.
+    """
+
+    attempt: Attempt
+    tasks: Any
+    answer: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Returned:
     """An attempt comes back unstarted (its worker died, or it was taken back); it is not charged to the task."""
 
@@ -70,4 +92,4 @@ class Broken:
     reason: str
 
 
-Event = Outcome | Reported | Limited | RebootWanted | Returned | Freed | Broken
+Event = Outcome | Reported | Limited | RebootWanted | Up | AddWanted | Returned | Freed | Broken

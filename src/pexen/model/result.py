@@ -221,6 +221,8 @@ class Details:
     original: Status | None = None
     waived: str = ""
     replayed: bool = False
+    redelivered: bool = False
+    posted: Mapping[str, Result] | None = None
     keeper: Any = None
     """Whatever must stay alive as long as the artifacts are wanted."""
 
@@ -310,6 +312,16 @@ class Result:
         return self.details.replayed
 
     @property
+    def redelivered(self) -> bool:
+        """Whether a stream has given it to somebody before who was gone before it was dealt with, see `Run.stream`."""
+        return self.details.redelivered
+
+    @property
+    def posted(self) -> Mapping[str, Result]:
+        """How the stages of post-processing that are done with it ended, by name, see `Run.post`. The status is apart."""
+        return self.details.posted or {}
+
+    @property
     def leaked(self) -> str:
         """The processes that it had left behind, in words: ``2 processes (sleep, sh)``. They have been killed."""
         return self.details.leaked
@@ -352,6 +364,14 @@ class Result:
         output = self.details.output
         return output.read() if output else b""
 
+    def but(self, **changes: Any) -> Result:
+        """Return a copy with other details."""
+        return Result(self.task, self.status, self._value, self.start, self.duration, replace(self.details, **changes))
+
+    def note_posted(self, name: str, outcome: Result) -> None:
+        """Attach how a stage of post-processing ended. One at a time."""
+        self._details = replace(self.details, posted={**self.posted, name: outcome})
+
     def __repr__(self) -> str:
         """Show path and status; never the value's own ``repr``."""
         return f"<Result {self.path} {self.status}>"
@@ -374,7 +394,7 @@ class Result:
                 output=output,
                 keeper=None,
             )
-        return (_restore, (self.path, str(self.status), _carry(self._value), self.start, self.duration, about))
+        return (restored, (self.path, str(self.status), _carry(self._value), self.start, self.duration, about))
 
 
 def _carry(value: Any) -> Any:
@@ -405,7 +425,8 @@ def _gone() -> NoReturn:
     raise RuntimeError("the callable of a task does not travel with its pickled result")
 
 
-def _restore(path: str, status: str, value: Any, start: float, duration: float, details: Details | None) -> Result:
+def restored(path: str, status: str, value: Any, start: float, duration: float, details: Details | None) -> Result:
+    """Return the result that another process has pickled."""
     from pexen.model.task import Task  # the model's modules know each other; results are made more often than pickled
 
     return Result(Task(_gone, path), Status(status), value, start, duration, details)

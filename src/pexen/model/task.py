@@ -17,6 +17,7 @@ from pexen.errors import DefinitionError
 from pexen.model import meta as m
 from pexen.model.command import Command, as_command
 from pexen.model.path import check_path, last_of
+from pexen.model.ready import readiness
 from pexen.model.waiver import Waiver
 
 P = ParamSpec("P")
@@ -69,10 +70,10 @@ class Task:
     tap = m.Field(False, m.flag)
     once = m.Field(False, m.flag)
     volatile = m.Field(False, m.flag)
-    service = m.Field(False, m.flag)
-    ready = m.Field[str | None](None, m.text)
-    teardown = m.Field[str | None](None, m.text)
-    restarts = m.Field[int](0, m.count)
+    service = m.Field(False, m.flag, "never")
+    ready = m.Field[str | None](None, readiness, "never")
+    teardown = m.Field[str | None](None, m.text, "never")
+    restarts = m.Field[int](0, m.count, "never")
     tags = m.Field[tuple[str, ...]]((), m.texts, "together")
     inputs = m.Field[tuple[str, ...]]((), m.paths)
     outputs = m.Field[tuple[str, ...]]((), m.paths)
@@ -110,6 +111,11 @@ class Task:
         rest.pop("path", None)
         if rest or self.meta:
             self.meta = {**rest, **self.meta}
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it is up for its dependants, and torn down after them. An executable with a ``teardown`` is one."""
+        return bool(self.meta) and bool(self.meta.get("service") or self.meta.get("teardown"))
 
     @property
     def name(self) -> str:
@@ -184,6 +190,25 @@ def task(function: Callable[P, R] | None = None, /, **meta: Any) -> Any:
     return attach if function is None else attach(function)
 
 
+@overload
+def service(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def service(**meta: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def service(function: Callable[P, R] | None = None, /, **meta: Any) -> Any:
+    """Attach metadata to a generator function that sets something up, yields its value, and tears it down again.
+
+    Asynchronous ones as well. It is started when the first task that requires it could run, and resumed after the last of
+    these has ended. It provides its own name unless told otherwise. As `task` in all else.
+    """
+    decorator: Any = task(**{**meta, "service": True})
+    return decorator if function is None else decorator(function)
+
+
+def provided(task: Task) -> tuple[m.Name, ...]:
+    """Return the names a task provides; a service provides its own name unless it says otherwise."""
+    return task.provides or ((last_of(task.name),) if task.is_service else ())
+
+
 def as_task(item: Any) -> Task:
     """Return ``item`` when it is a task, else the task made from a callable."""
     if isinstance(item, Task):
@@ -225,3 +250,18 @@ def held_by(task: Task) -> str:
 
 def _shown(lock: Any) -> str:
     return ":".join(map(str, lock)) if isinstance(lock, tuple) else str(lock)
+
+
+def shown(item: Any) -> str:
+    """Return a requirement as a user would write it."""
+    if isinstance(item, str | tuple):
+        return repr(item)
+    if isinstance(item, Task):
+        return item.name
+    if isinstance(item, m.Named):
+        return f"{item.parameter}={shown(item.requirement)}"
+    if isinstance(item, m.AllOf):
+        return f"all_of({shown(item.of)})"
+    if isinstance(item, m.AnyOf):
+        return f"any_of({', '.join(map(shown, item.alternatives))})"
+    return str(getattr(item, "__name__", type(item).__name__))

@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from pexen.model.control import understood
+from pexen.model.event import Up
 from pexen.model.result import Failure, Outcome, Output, Pickled, Status
 from pexen.pool import spool, wire
 
@@ -58,9 +59,23 @@ def _pickled(data: bytes | None) -> Pickled | None:
     return None if data is None else Pickled(data)
 
 
+def brought_up(attempt: Attempt, payload: wire.Bytes) -> Up:
+    """Return the event that a frame tells which says that a service is up."""
+    parts = wire.unpack_parts(payload, 0)
+    return Up(attempt, _pickled(parts.get(wire.VALUE)), _pickled(parts.get(wire.SHARED)))
+
+
 def said(payload: wire.Bytes) -> tuple[str, Any]:
-    """Return the verb and the argument that a frame carries."""
-    return understood(json.loads(wire.decoded(payload)))
+    """Return the verb and the argument that a frame carries. What a worker adds is `Encoded`."""
+    found = json.loads(wire.decoded(payload))
+    if isinstance(found, dict) and found.keys() == {"encoded"}:
+        from pexen.model.added import Encoded  # only for who adds tasks
+
+        if not isinstance(found["encoded"], list) or len(found["encoded"]) != 2:
+            raise ValueError("these are no tasks")
+        tasks, callables = found["encoded"]
+        return "add", Encoded(tasks, callables)
+    return understood(found)
 
 
 def output_file(folder: str, number: int) -> str:

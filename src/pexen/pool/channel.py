@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from contextlib import suppress
 from functools import partial
@@ -20,7 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pexen.model.control import understood
-from pexen.model.event import Limited, RebootWanted, Reported
+from pexen.model.event import AddWanted, Limited, RebootWanted, Reported
 from pexen.model.result import Report
 from pexen.pool.files import Private, ours
 
@@ -38,12 +39,15 @@ COMPLAINTS = 10
 """Lines that are quoted for being wrong."""
 _QUOTED = 200
 _CONNECTIONS = 64
+_BEGINNING = re.compile(rb'\s*\{\s*"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)\s*[,}]')
 _RESTS = 64
 """Chunks that may be waiting when a process has ended: more than a socket holds."""
 
 
 class Channel:
     """Takes what one attempt says; keeps its value and its shared items, and what the run is to be told in ``events``.
+
+    ``is_ready`` tells whether it has said that it is.
 
     ``defer`` has something done later by the thread that listens; it may be called from any.
     """
@@ -54,26 +58,32 @@ class Channel:
         self.events: list[Event] = []
         self.value: Any = None
         self.shared: dict[str, Any] = {}
+        self.is_ready = False
         self._folder = folder
         self._complaints = 0
 
     def heard(self, line: bytes, ear: Ear) -> bytes:
         """Take one line; return the answer to it, or nothing: there is none, or it comes later."""
         self.attempt.heard = monotonic()
-        said: Any = None
+        asked: dict[str, Any] = {}
         try:
             try:
                 said = json.loads(line)
             except (ValueError, RecursionError):  # UnicodeDecodeError is one
+                asked = _asked(line)
                 raise ValueError("not a JSON object") from None
-            reply = partial(self._reply, ear, said["id"]) if isinstance(said, dict) and "id" in said else None
-            if self._do(*understood(said), reply):
+            asked = said if isinstance(said, dict) else {}
+            reply = partial(self._reply, ear, asked["id"]) if "id" in asked else None
+            verb, what = understood(said)
+            if verb == "add":
+                json.loads(line, object_pairs_hook=_each_once)
+            if self._do(verb, what, reply):
                 return b""
             refused = ""
         except (ValueError, OSError) as error:
             refused = str(error)
             self._complain(line, refused)
-        return _answer(said["id"], refused) if isinstance(said, dict) and "id" in said else b""
+        return _answer(asked["id"], refused) if "id" in asked else b""
 
     def _reply(self, ear: Ear, number: Any, refused: str) -> None:
         """Have a line answered. From any thread."""
@@ -90,6 +100,9 @@ class Channel:
             shared = dict(self.shared) or None
             self.events.append(RebootWanted(self.attempt, by, within, shared, reply or _nobody))
             return True
+        if verb == "add":
+            self.events.append(AddWanted(self.attempt, what, reply or _nobody))
+            return True
         if verb == "timeout":
             self.events.append(Limited(self.attempt, *what))
         elif verb == "attach":
@@ -99,11 +112,19 @@ class Channel:
             self.value = what
         elif verb == "shared":
             self.shared.update(what)
+        elif verb == "ready":
+            if not self.attempt.task.service:
+                raise ValueError("only a service is ready")
+            self.value = what.get("value", self.value)
+            self.is_ready = True
         return False
 
-    def too_long(self, start: bytes) -> None:
-        """Take the beginning of a line that is longer than `LONGEST`."""
-        self._complain(start, f"longer than {LONGEST} bytes")
+    def too_long(self, start: bytes) -> bytes:
+        """Take the beginning of a line that is longer than `LONGEST`; return the answer to it."""
+        refused = f"longer than {LONGEST} bytes"
+        self._complain(start, refused)
+        asked = _asked(start)
+        return _answer(asked["id"], refused) if asked else b""
 
     @property
     def is_fed_up(self) -> bool:
@@ -182,14 +203,32 @@ class Ear:
                 answers.append(self.channel.heard(bytes(line), self))
         if len(rest) > LONGEST:
             if not self._skips:
-                self.channel.too_long(bytes(rest[:_QUOTED]))
+                answers.append(self.channel.too_long(bytes(rest[:_QUOTED])))
             self._skips = True
             self._rest = bytearray()
         return b"".join(answers)
 
 
+def _asked(line: bytes) -> dict[str, Any]:
+    """Return the ``id`` that a line which is no JSON begins with: who has written it by hand waits for the answer."""
+    found = _BEGINNING.match(line)
+    try:
+        return {"id": json.loads(found[1])} if found else {}
+    except ValueError:
+        return {}
+
+
 def _answer(number: Any, refused: str) -> bytes:
     return json.dumps({"id": number, **({"error": refused} if refused else {"ok": True})}).encode() + b"\n"
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; raise ValueError for a key that is there twice: of two tasks, one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for at, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:at]))
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
 
 
 def _nobody(_: str) -> None:

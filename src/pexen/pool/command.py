@@ -15,6 +15,8 @@ long as the newest is the one of our own last start, nobody has forked. When it 
 **What we asked for is `CANCELLED`**: an attempt that was sent a signal on request ends so however it went down, except
 by exit status 0. SIGTERM is followed by SIGCONT, or a stopped process would never hear of it.
 
+**A service** that is up takes no worker, and its process stays a zombie until it is taken down: `pexen.pool.service`.
+
 **Too few descriptors or processes**: the attempt goes back to the head of the queue until another one has ended, or
 until the next look; without another one it is a plain error. The writing end of the output is closed before the pidfd
 is opened, so a process that has just been started can be watched even with the last descriptor.
@@ -35,18 +37,23 @@ import time
 from collections import deque
 from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pexen.errors import PoolError
 from pexen.model.command import Command
-from pexen.model.cpus import usable_cpus
-from pexen.model.event import Broken, Reported, Returned
+from pexen.model.cpus import workers_of
+from pexen.model.event import Broken, Reported, Returned, Up
+from pexen.model.ready import understood
 from pexen.model.result import Outcome, Report, Status
 from pexen.pool import evidence, subreaper, tree
 from pexen.pool.base import Survivors, left_by
-from pexen.pool.channel import Channel, Doors, Ear
+from pexen.pool.channel import Doors, Ear
+from pexen.pool.daemon import Cleaner, Service, Services
 from pexen.pool.files import Files
+from pexen.pool.readiness import check_of
+from pexen.pool.running import Running, verdict
 from pexen.pool.spawn import CONTROL, FULL, SCARCE, Environment, spawner
 from pexen.pool.spool import CAP, Spool, above_streams
 from pexen.pool.values import Values
@@ -57,8 +64,8 @@ if TYPE_CHECKING:
     from pexen.model.attempt import Attempt
     from pexen.model.event import Event
     from pexen.pool.base import Mailbox
-    from pexen.pool.spool import Sink
-    from pexen.pool.tap import Tap
+    from pexen.pool.readiness import Check
+    from pexen.pool.spawn import Program, Streams
 
 LOOK = 0.5
 """Seconds between two looks at the output of what is running."""
@@ -70,8 +77,6 @@ EYES = 4
 """Looks at the output within the ``idle_timeout`` of a task."""
 _SLACK, _KINDS = 50_000, 10_000
 """Nanoseconds: the timer slack of all processes whose parents have not set another one, and how much is added at most."""
-SKIP = 77
-"""The exit status by which an executable says that it cannot be run here, as in automake."""
 TAKEN = "its exit status was taken by other code in this process, or SIGCHLD is ignored"
 
 
@@ -95,7 +100,7 @@ class CommandPool:
         capture: bool | None = None,
         cap: int = CAP,
     ) -> None:
-        self.workers = workers or usable_cpus()
+        self.workers = workers_of(workers)
         self.capacity = self.workers
         self._output = output
         self._capture = output is not None if capture is None else capture
@@ -123,63 +128,21 @@ class CommandPool:
         if self._loop is not None:
             self._loop.put_question(attempt)
 
+    def tear_down(self, attempt: Attempt) -> None:
+        """Have a service that is up end in good order."""
+        if self._loop is not None:
+            self._loop.put_farewell(attempt)
+
     def close(self) -> Survivors:
         """Kill what is running, give back what is queued, wait until all is gone."""
         loop, self._loop = self._loop, None
         return Survivors() if loop is None else loop.close()
 
 
-class _Running:
-    """One started attempt.
-
-    ``asked`` is the last signal sent on request, ``has_forked`` whether it may have children, ``toll`` who was killed by force.
-    """
-
-    __slots__ = ("asked", "attempt", "channel", "ears", "has_forked", "lineage", "pid", "pidfd", "sink", "slack", "slot",
-                 "tap", "tapped", "toll")  # fmt: skip
-
-    def __init__(
-        self, attempt: Attempt, slot: int, lineage: str, slack: int, defer: Callable[[Callable[[], None]], None]
-    ) -> None:
-        self.attempt = attempt
-        self.slot = slot
-        self.lineage = lineage
-        self.slack = slack
-        self.pid = self.pidfd = -1
-        self.sink: Sink | None = None
-        self.asked = 0
-        self.has_forked = False
-        self.ears: list[Ear] = []
-        command = attempt.task.callable
-        self.channel = Channel(attempt, command.cwd if isinstance(command, Command) else None, defer)
-        self.tap = _tap() if attempt.task.tap else None
-        self.tapped = 0
-        self.toll: tuple[tree.Killed, ...] = ()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the whole process group."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
-
-    def ask(self, *, force: bool) -> None:
-        """Send the signal that means stop; one that is stopped would not see it without SIGCONT."""
-        self.asked = signal.SIGKILL if force else signal.SIGTERM
-        self.signal(self.asked)
-        if not force:
-            self.signal(signal.SIGCONT)
-
-    def family(self, processes: tree.Processes) -> list[tree.Process]:
-        """Return who belongs to it; for as long as it has not been reaped."""
-        leader = processes.get(self.pid)
-        if leader is None:
-            return []
-        return tree.Family(leader.identity, self.pid, self.pid, self.lineage, self.slack).members(processes)
-
-
 class _Loop:
     """One opening of the pool: its thread, and everything that only this thread touches.
 
-    Other threads come in through `put`, `put_request`, `put_question` and `close` only.
+    Other threads come in through `put`, `put_request`, `put_question`, `put_farewell` and `close` only.
     """
 
     def __init__(self, mailbox: Mailbox, workers: int, files: Files, cap: int | None) -> None:
@@ -188,10 +151,12 @@ class _Loop:
         self._spool = None if cap is None else Spool(files, cap)
         self._values = Values(files)
         self._doors = Doors()
+        self._services = Services(self)
+        self._workers = workers
         self._slots = list(range(workers))
         self._queue: deque[Attempt] = deque()
         self._requests: deque[Callable[[], None]] = deque()
-        self._running: dict[int, _Running] = {}  # by attempt
+        self._running: dict[int, Running] = {}  # by attempt
         self._does: dict[int, Callable[[], None]] = {}  # by descriptor
         self._events: list[Event] = []
         self._answers: list[tuple[Ear, bytes]] = []
@@ -239,6 +204,10 @@ class _Loop:
     def put_question(self, attempt: Attempt) -> None:
         """Enqueue a request to look at what an attempt is doing."""
         self._put(partial(self._examine, attempt))
+
+    def put_farewell(self, attempt: Attempt) -> None:
+        """Enqueue a request to take a service down; one that has died meanwhile is not there to hear of it."""
+        self._put(partial(self._tear_down, attempt))
 
     def _put(self, what: Callable[[], None]) -> None:
         with self._door:
@@ -292,7 +261,7 @@ class _Loop:
 
     def _wait(self) -> None:
         """Wait for something to happen and deal with it."""
-        timeout = max(0.0, self._next_look - monotonic()) if self._running else -1
+        timeout = max(0.0, min(self._next_look, self._services.due) - monotonic()) if self._running else -1
         timeout = 0.0 if self._requests else timeout
         for fd, _ in self._epoll.poll(timeout):
             does = self._does.get(fd)
@@ -300,8 +269,12 @@ class _Loop:
                 does()
         while self._requests:
             self._requests.popleft()()
-        if self._running and monotonic() >= self._next_look:
-            self._look()
+        if self._running:
+            now = monotonic()
+            if now >= self._services.due:
+                self._services.look()
+            if now >= self._next_look:
+                self._look()
         for ear, answer in () if self._events else self._answers:  # a sign of life is nothing to tell the run of
             ear.answer(answer)
         if not self._events:
@@ -332,10 +305,13 @@ class _Loop:
         if not isinstance(command, Command):
             self._events.append(Outcome(attempt, Status.ERROR, reason="cannot start: not a command"))
             return
+        if self._spool is None and (attempt.task.ready or "").startswith("log:"):
+            self._events.append(Outcome(attempt, Status.ERROR, reason="ready = log: needs captured output"))
+            return
         try:
             running = self._spawn(attempt, command)
         except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in SCARCE and self._running:
+            if isinstance(error, OSError) and error.errno in SCARCE and self._is_busy():
                 self._is_short = True
             elif isinstance(error, OSError) and error.errno in FULL:  # what is not the task's fault is not its verdict
                 told = f"{error.strerror} for what tasks print and keep"
@@ -345,17 +321,27 @@ class _Loop:
         else:
             self._watch(running)
 
-    def _spawn(self, attempt: Attempt, command: Command) -> _Running:
+    def _is_busy(self) -> bool:
+        """Tell whether something runs that ends by itself, unlike services that are up."""
+        return len(self._slots) < self._workers
+
+    def _spawn(self, attempt: Attempt, command: Command) -> Running:
         attempt.files = self._files
         lineage = tree.lineage_below(self._outer, self._lineage, attempt.id)
-        running = _Running(attempt, self._slots[-1], lineage, self._slack + attempt.id % _KINDS, self._put)
+        slack = (
+            self._slack + attempt.id % _KINDS + _KINDS * attempt.task.is_service
+        )  # those outlive ten thousand others
+        running = Running(attempt, self._slots[-1], self._free_door(attempt), lineage, slack, self._put)
         with ExitStack() as undo:
             undo.callback(self._files.left, attempt.id)
             ours, theirs = socket.socketpair()
             running.ears.append(Ear(ours, running.channel))
             undo.callback(ours.close)
             with theirs:
-                program = self._environment.program(attempt, command, self._told(running))
+                told = self._told(running)
+                if attempt.task.is_service:
+                    running.service = Service(command, told)
+                program = self._environment.program(attempt, command, told)
                 undo.callback(self._values.forget, attempt.id)
                 streams = None
                 if self._spool is not None:
@@ -363,20 +349,35 @@ class _Loop:
                     undo.callback(self._spool.drop, sink)
                     streams = (self._null, sink.write)
                     attempt.printed = sink.path
-                self._note_forks()
-                subreaper.set_slack(running.slack)  # it and all that it starts inherit it from this thread
-                running.pid = self._spawner.spawn(program, streams, theirs.fileno())
-                self._newest += 1
-                if running.pid != self._newest:
-                    self._note_forks()
-                    self._newest = running.pid
+                running.pid = self._launch(running, program, streams, theirs)
             undo.pop_all()
         if running.sink is not None:
             running.sink.started()
         attempt.started = monotonic()
         return running
 
-    def _told(self, running: _Running) -> dict[str, str]:
+    def _launch(self, running: Running, program: Program, streams: Streams | None, line: socket.socket) -> int:
+        """Start a process of an attempt; return its number."""
+        self._note_forks()
+        subreaper.set_slack(running.slack)  # it and all that it starts inherit it from this thread
+        try:
+            pid = self._spawner.spawn(program, streams, line.fileno())
+        finally:
+            subreaper.set_slack(0)  # the default: threads that begin here, and what those start, are not the attempt's
+        self._newest += 1
+        if pid != self._newest:
+            self._note_forks()
+            self._newest = pid
+        return pid
+
+    def _free_door(self, attempt: Attempt) -> int:
+        """Return at which socket to hear an attempt: its worker's; a service, which will leave that, has one for itself."""
+        if not attempt.task.is_service:
+            return self._slots[-1]
+        taken = {one.door for one in self._running.values()}
+        return next(number for number in count(self._workers) if number not in taken)
+
+    def _told(self, running: Running) -> dict[str, str]:
         """Return the variables that lead the executable to us, and to what it is given."""
         attempt = running.attempt
         told = {
@@ -386,12 +387,12 @@ class _Loop:
         }
         if self._spawner.gives_control:
             told["PEXEN_CONTROL"] = str(CONTROL)
-        is_new = self._doors.at(running.slot) is None
-        path = self._doors.path(running.slot)
+        is_new = self._doors.at(running.door) is None
+        path = self._doors.path(running.door)
         if path:
             told["PEXEN_SOCKET"] = path
-        if is_new and (door := self._doors.at(running.slot)) is not None:
-            self._listen_to(door.fileno(), partial(self._answer_door, running.slot))
+        if is_new and (door := self._doors.at(running.door)) is not None:
+            self._listen_to(door.fileno(), partial(self._answer_door, running.door))
         return told
 
     def _note_forks(self) -> None:
@@ -402,7 +403,7 @@ class _Loop:
             for running in self._running.values():
                 running.has_forked = True
 
-    def _watch(self, running: _Running) -> None:
+    def _watch(self, running: Running) -> None:
         try:
             running.pidfd = os.pidfd_open(running.pid)
         except ProcessLookupError:
@@ -418,12 +419,23 @@ class _Loop:
         self._running[running.attempt.id] = running
         self._slots.pop()
         self._listen_to(running.pidfd, partial(self._look_after, running))
-        ear = running.ears[0]
-        self._listen_to(ear.sock.fileno(), partial(self._hear, running, ear))
+        self._listen_at(running, running.ears[0])
+        if running.service is not None:
+            self._services.begin(running, running.service, self._check(running, running.service.command.cwd))
+
+    def _check(self, running: Running, folder: str | None) -> Check | None:
+        """Return by what it will be known that a service is up, if that has to be asked."""
+        ready = running.attempt.task.ready
+        if not ready:
+            return None
+        return check_of(understood(ready), self._folder, folder or "", running.sink.fd if running.sink else -1)
 
     # -- hearing -------------------------------------------------------------------------------------------------------
 
-    def _hear(self, running: _Running, ear: Ear) -> None:
+    def _listen_at(self, running: Running, ear: Ear) -> None:
+        self._listen_to(ear.sock.fileno(), partial(self._hear, running, ear))
+
+    def _hear(self, running: Running, ear: Ear) -> None:
         """Take in some of what an attempt says."""
         more, answer = ear.listen()
         if answer:
@@ -433,11 +445,13 @@ class _Loop:
             ear.sock.close()
             running.ears.remove(ear)
         self._take_events(running)
+        if running.service is not None:
+            self._services.heard(running, running.service)
 
-    def _answer_door(self, slot: int) -> None:
-        """Let in who has come to the socket of a slot, if it is in use."""
-        running = next((one for one in self._running.values() if one.slot == slot), None)
-        door = self._doors.at(slot)
+    def _answer_door(self, number: int) -> None:
+        """Let in who has come to a socket, if it is in use."""
+        running = next((one for one in self._running.values() if one.door == number), None)
+        door = self._doors.at(number)
         while door is not None:
             try:
                 sock, _ = door.accept()
@@ -448,19 +462,24 @@ class _Loop:
                 continue
             ear = Ear(sock, running.channel)
             running.ears.append(ear)
-            self._listen_to(sock.fileno(), partial(self._hear, running, ear))
+            self._listen_at(running, ear)
 
-    def _hear_out(self, running: _Running) -> None:
+    def _hear_out(self, running: Running) -> None:
         """Take in all that an attempt has said, and close its lines."""
-        self._answer_door(running.slot)
+        self._catch_up(running)
+        for ear in running.ears:
+            self._turn_from(ear.sock.fileno())
+
+    def _catch_up(self, running: Running) -> None:
+        """Take in all that an attempt has said by now."""
+        self._answer_door(running.door)
         for ear in running.ears:
             answer = ear.listen_out()
             if answer:
                 self._answers.append((ear, answer))
-            self._turn_from(ear.sock.fileno())
         self._take_events(running)
 
-    def _take_events(self, running: _Running) -> None:
+    def _take_events(self, running: Running) -> None:
         self._events += running.channel.events
         running.channel.events.clear()
 
@@ -481,11 +500,11 @@ class _Loop:
         self._next_look = now + min(intervals)
         self._is_short = False
 
-    def _interval(self, running: _Running) -> float:
+    def _interval(self, running: Running) -> float:
         silence = running.attempt.task.idle_timeout
         return LOOK if silence is None else min(LOOK, silence / EYES)
 
-    def _read_tap(self, running: _Running, *, to_the_end: bool = False) -> None:
+    def _read_tap(self, running: Running, *, to_the_end: bool = False) -> None:
         """Turn what has been printed since the last time into reports, if it is TAP."""
         tap, sink = running.tap, running.sink
         if tap is None:
@@ -508,29 +527,45 @@ class _Loop:
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
-    def _look_after(self, running: _Running) -> None:
+    def _look_after(self, running: Running) -> None:
         """Deal with a process that has exited; see the order in the module's theory."""
-        toll = tree.Toll()
-        try:
-            end = os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-        except ChildProcessError:
-            status, reason = Status.LOST, TAKEN
+        end = self._ending(running.pidfd)
+        if end is None:
             self._hear_out(running)
+            self._forget(running)
+            self._finish(running, Status.LOST, TAKEN)
+        elif not end:
+            return
+        elif running.service is None:
+            toll = self._reap(running)
+            self._tell(running, *verdict(end, running.asked), toll)
         else:
-            if end is None:
-                return
-            self._hear_out(running)
-            toll = self._end_the_rest(running)
-            running.signal(signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
-            status, reason = _verdict(end, running.asked)
+            self._turn_from(running.pidfd)
+            self._services.note_end(running, running.service, end)
+
+    def _ending(self, pidfd: int) -> os.waitid_result | Literal[False] | None:
+        """Return how a process has ended, which is a zombie; False while it has not, None when nobody can tell any more."""
+        try:
+            return os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) or False
+        except ChildProcessError:
+            return None
+
+    def _reap(self, running: Running) -> tree.Toll:
+        """End what an attempt whose process has exited has left behind, and reap it; return who that was."""
+        self._hear_out(running)
+        toll = self._end_the_rest(running)
+        running.signal(signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
+        return toll
+
+    def _tell(self, running: Running, status: Status, reason: str, toll: tree.Toll) -> None:
         self._forget(running)
         self._is_short = False
         killed = toll._replace(killed=running.toll + toll.killed)
         self._finish(running, status, reason, killed=str(killed) if killed.killed else "", freed=not toll.left)
 
-    def _end_the_rest(self, running: _Running) -> tree.Toll:
+    def _end_the_rest(self, running: Running) -> tree.Toll:
         """Kill what an exited process has left behind; return who that was."""
         self._note_forks()
         if not running.has_forked:
@@ -542,18 +577,26 @@ class _Loop:
         tree.reap(toll.killed)
         return toll
 
-    def _recent(self, running: _Running) -> tree.Processes:
-        """Return the processes that may belong to an attempt: not the others' leaders, which are often all there is."""
-        others = {one.pid for one in self._running.values() if one is not running}
-        return {pid: one for pid, one in tree.recent(running.pid).items() if pid not in others}
+    def _recent(self, running: Running) -> tree.Processes:
+        """Return the processes that may belong to an attempt: not the others' leaders, which are often all there is.
 
-    def _forget(self, running: _Running) -> None:
+        While a service is up, numbers may have been given out all around.
+        """
+        others = {pid for one in self._running.values() if one is not running for pid in one.pids}
+        found = tree.recent(running.pid) if running.service is None else tree.snapshot()
+        return {pid: one for pid, one in found.items() if pid not in others}
+
+    def _forget(self, running: Running) -> None:
         del self._running[running.attempt.id]
-        self._slots.append(running.slot)
+        if running.slot >= 0:
+            self._slots.append(running.slot)
         self._turn_from(running.pidfd)
         os.close(running.pidfd)
+        if running.service is not None:
+            self._services.forget(running, running.service)
+            self._forget_cleaner(running.service)
 
-    def _finish(self, running: _Running, status: Status, reason: str, *, killed: str = "", freed: bool = True) -> None:
+    def _finish(self, running: Running, status: Status, reason: str, *, killed: str = "", freed: bool = True) -> None:
         attempt, channel = running.attempt, running.channel
         duration = monotonic() - attempt.started
         self._read_tap(running, to_the_end=True)
@@ -572,14 +615,114 @@ class _Loop:
     def _stop(self, attempt: Attempt, *, force: bool) -> None:
         running = self._running.get(attempt.id)
         if running is not None:
-            if force:  # they go with their group, all at once
-                members = running.family(self._recent(running))
-                running.toll = tuple(tree.Killed(one.pid, one.name, "") for one in members if one.is_alive)
-            running.ask(force=force)
+            if force:
+                self._note_toll(running)
+            self._ask(running, force=force)
             return
         with suppress(ValueError):
             self._queue.remove(attempt)
             self._events.append(_unstarted(attempt))
+
+    def _ask(self, running: Running, *, force: bool) -> None:
+        running.ask(force=force)
+        if running.service is not None:
+            self._services.note_request(running, running.service)
+
+    def _note_toll(self, running: Running) -> None:
+        """Note who is about to be killed: they go with their group, all at once."""
+        known = {one.pid for one in running.toll}
+        members = [one for one in running.family(self._recent(running)) if one.is_alive and one.pid not in known]
+        running.toll += tuple(tree.Killed(one.pid, one.name, "") for one in members)
+
+    # -- services: what `Services` has done ----------------------------------------------------------------------------
+
+    def bring_up(self, running: Running) -> None:
+        """See `Hands`."""
+        self._catch_up(running)
+        self._slots.append(running.slot)
+        running.slot = -1
+        self._is_short = False
+        channel = running.channel
+        self._events.append(Up(running.attempt, channel.value, dict(channel.shared) or None))
+
+    def _tear_down(self, attempt: Attempt) -> None:
+        running = self._running.get(attempt.id)
+        if running is not None and running.service is not None:
+            self._services.tear_down(running, running.service)
+
+    def start_cleaner(self, running: Running, service: Service) -> Cleaner | None:
+        """See `Hands`."""
+        try:
+            cleaner = self._spawn_cleaner(running, service)
+        except OSError as error:
+            if error.errno in SCARCE and self._is_busy():
+                return None
+            raise
+        self._listen_to(cleaner.pidfd, partial(self._look_after_cleaner, running, cleaner))
+        return cleaner
+
+    def _spawn_cleaner(self, running: Running, service: Service) -> Cleaner:
+        ours, theirs = socket.socketpair()
+        with ExitStack() as undo, theirs:
+            undo.callback(ours.close)
+            command = self._environment.beside(service.command, running.attempt.task.teardown or "")
+            program = self._environment.program(running.attempt, command, service.told)
+            streams = None
+            if running.sink is not None:
+                streams = (self._null, running.sink.again())
+                undo.callback(running.sink.started)
+            pid = self._launch(running, program, streams, theirs)
+            try:
+                cleaner = Cleaner(pid, os.pidfd_open(pid))
+            except OSError:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
+            undo.pop_all()
+        if running.sink is not None:
+            running.sink.started()
+        running.ears.append(Ear(ours, running.channel))
+        self._listen_at(running, running.ears[-1])
+        return cleaner
+
+    def why_not(self, service: Service, error: OSError | ValueError) -> str:
+        """See `Hands`."""
+        return self._environment.why(error, service.command)
+
+    def _look_after_cleaner(self, running: Running, cleaner: Cleaner) -> None:
+        end = self._ending(cleaner.pidfd)
+        if end is not False and running.service is not None:
+            self._turn_from(cleaner.pidfd)
+            self._services.note_end_of_cleaner(running, running.service, end)
+
+    def _forget_cleaner(self, service: Service) -> None:
+        cleaner, service.cleaner = service.cleaner, None
+        if cleaner is not None:
+            self._turn_from(cleaner.pidfd)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(cleaner.pidfd, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, cleaner.pidfd, os.WEXITED | os.WNOHANG)
+            os.close(cleaner.pidfd)
+
+    def is_alone(self, running: Running, *, in_group: bool) -> bool:
+        """See `Hands`."""
+        self._note_forks()
+        if not running.has_forked:
+            return True
+        find = running.group if in_group else running.family
+        return not tree.are_left(find, partial(self._recent, running), 0.0)
+
+    def kill(self, running: Running) -> None:
+        """See `Hands`."""
+        self._note_toll(running)
+        running.signal(signal.SIGKILL)
+
+    def conclude(self, running: Running, status: Status, reason: str) -> None:
+        """See `Hands`."""
+        self._tell(running, status, reason, self._reap(running))
+
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
         """Kill, reap and post everything, then let go of the descriptors."""
@@ -599,8 +742,8 @@ class _Loop:
             self._files.close()
 
     def _kill_all(self) -> None:
-        for running in self._running.values():
-            running.ask(force=True)
+        for running in list(self._running.values()):
+            self._ask(running, force=True)
         deadline = monotonic() + PATIENCE
         while self._running and (left := deadline - monotonic()) > 0:
             for fd, _ in self._epoll.poll(left):
@@ -622,32 +765,5 @@ class _Loop:
         return not self._closed
 
 
-def _tap() -> Tap:
-    from pexen.pool.tap import Tap  # few tasks want it
-
-    return Tap()
-
-
 def _unstarted(attempt: Attempt) -> Outcome:
     return Outcome(attempt, Status.CANCELLED, reason="not started")
-
-
-def _verdict(end: os.waitid_result, asked: int) -> tuple[Status, str]:
-    """Return status and reason for an end: exit status 0 counts, what came after a request is the request's."""
-    exited, number = end.si_code == os.CLD_EXITED, end.si_status
-    if exited and number == 0:
-        return Status.PASSED, ""
-    said = f"exit code {number}" if exited else f"killed by signal {number} ({_name(number)})"
-    if asked:
-        how = "killed on request" if asked == signal.SIGKILL else "terminated on request"
-        return Status.CANCELLED, how if not exited and number == asked else f"{how} ({said})"
-    if exited:
-        return (Status.SKIPPED if number == SKIP else Status.FAILED), said
-    return Status.CRASHED, said
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

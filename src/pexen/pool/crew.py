@@ -7,6 +7,9 @@ which is awake, so a stream of tasks rings no bell at all.
 
 **Which worker.** The one with the fewest attempts, and never more than `pexen.pool.ahead` says.
 
+**A service** gets a worker without attempts, and nothing behind it. Once it is up its worker is none of the ``workers`` any
+more, so another one may be started; the process ends with it.
+
 **Taking back.** An attempt behind one that takes longer than all before is taken back after `PATIENCE`, without the
 worker's cooperation, and goes to whoever is free; so does what was sent to a worker that is still starting when another
 one idles.
@@ -31,7 +34,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pexen.model.event import Broken, Freed, Limited, RebootWanted, Reported, Returned
+from pexen.model.call import Kind
+from pexen.model.event import AddWanted, Broken, Freed, Limited, RebootWanted, Reported, Returned
 from pexen.model.result import Outcome, Output, Status
 from pexen.pool import answer, evidence, wire
 from pexen.pool.ahead import Ahead, Fixed
@@ -246,9 +250,12 @@ class Crew:
         given = set()
         while queue and loads:
             load, starting, number, member = loads[0]
+            is_service = queue[0].call.kind is Kind.GENERATOR
+            if is_service and load:
+                break
             given.add(member)
             load += self._give(member, queue.popleft())
-            if load < limit:
+            if load < limit and not is_service:
                 heapq.heapreplace(loads, (load, starting, number, member))
             else:
                 heapq.heappop(loads)
@@ -259,7 +266,7 @@ class Crew:
         """Tell whether there is work for one more worker."""
         if self._broken:
             return False
-        staying = [member for member in self._members if not member.leaving and not member.verdict]
+        staying = [member for member in self._members if not (member.leaving or member.verdict or member.is_up)]
         wanted = len(self._queue) + sum(len(member.outstanding) for member in staying)
         return len(staying) < min(self._workers, wanted)
 
@@ -319,6 +326,13 @@ class Crew:
             self._queue.remove(attempt)
             self._news.append(Outcome(attempt, Status.CANCELLED, reason="cancelled before it started"))
 
+    def tear_down(self, attempt: Attempt) -> None:
+        """Tell the worker of a service."""
+        for member in self._members:
+            if member.is_up and member.outstanding and member.outstanding[0] is attempt:
+                member.tell(wire.frame(wire.TEAR_DOWN, attempt.id))
+                self._flush(member)
+
     def examine(self, attempt: Attempt) -> None:
         """Have a running attempt's worker write down where it is, and note what runs below it."""
         for member in self._members:
@@ -371,6 +385,8 @@ class Crew:
             verb, what = answer.said(payload)
             if member.outstanding and member.outstanding[0].id == number:
                 self._said(member, member.outstanding[0], verb, what)
+        elif kind == wire.UP:
+            self._came_up(member, number, payload)
         elif kind == wire.HELLO:
             member.come_up()
             self._hiring.note_success()
@@ -380,6 +396,12 @@ class Crew:
             member.recalled = False
         else:
             raise ValueError(f"unknown kind {kind}")
+
+    def _came_up(self, member: Member, number: int, payload: wire.Bytes) -> None:
+        if not member.has_service or member.is_up or member.outstanding[0].id != number:
+            raise ValueError(f"no service {number} is starting here")
+        self._news.append(answer.brought_up(member.outstanding[0], payload))
+        member.is_up = True
 
     def _said(self, member: Member, attempt: Attempt, verb: str, what: Any) -> None:
         attempt.heard = monotonic()
@@ -391,6 +413,8 @@ class Crew:
             by, within, shared = what
             answer = partial(self._answer_later, member, attempt.id)
             self._news.append(RebootWanted(attempt, by, within, shared, answer))
+        elif verb == "add":
+            self._news.append(AddWanted(attempt, what, partial(self._answer_later, member, attempt.id)))
 
     def _answer_later(self, member: Member, number: int, text: str) -> None:
         """Have an attempt answered. From any thread."""
@@ -434,7 +458,8 @@ class Crew:
         if outstanding:
             outstanding[0].started = member.since
         self._news.append(outcome)
-        self.ahead.note(outcome.duration)
+        if attempt.call.kind is not Kind.GENERATOR:
+            self.ahead.note(outcome.duration)
 
     # -- starting and ending workers ----------------------------------------------------------------------------------
 

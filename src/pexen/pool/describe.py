@@ -29,7 +29,10 @@ class _Uncarried(Exception):
 def described(held: Held) -> tuple[int, bytes]:
     """Return flags and parts of an attempt that did more than return None. Lets no exception escape."""
     try:
-        flags, parts = _failed(held, held.error) if held.error is not None else _passed(held)
+        if isinstance(held.error, _Uncarried):  # of a service that has come up, and was torn down since
+            flags, parts = 0, _uncarried(held.error)
+        else:
+            flags, parts = _failed(held, held.error) if held.error is not None else _passed(held)
         packed = wire.pack_parts(parts)
         if len(packed) > wire.LONGEST - wire.END.size:
             packed = wire.pack_parts(
@@ -52,14 +55,23 @@ def _texts(parts: dict[int, str]) -> list[tuple[int, bytes]]:
 def _passed(held: Held) -> tuple[int, list[tuple[int, bytes]]]:
     """Return flags and parts for value and shared dict."""
     try:
-        parts = [] if held.value is None else [(wire.VALUE, _carried(held.value, "return value"))]
-        return 0, parts + _shared(held)
+        return 0, given(held, held.value)
     except _Uncarried as problem:
-        from pexen.pool.base import failure_of
+        return 0, _uncarried(problem)
 
-        failure = failure_of(problem.error)
-        message = f"{problem.what} cannot be pickled: {type(problem.error).__name__}: {failure.message}"
-        return 0, _error("pickle.PicklingError", message, failure.traceback)
+
+def given(held: Held, value: Any) -> list[tuple[int, bytes]]:
+    """Return the parts for a value and the shared dict; raises when one of them does not survive."""
+    parts = [] if value is None else [(wire.VALUE, _carried(value, "return value"))]
+    return parts + _shared(held)
+
+
+def _uncarried(problem: _Uncarried) -> list[tuple[int, bytes]]:
+    from pexen.pool.base import failure_of
+
+    failure = failure_of(problem.error)
+    message = f"{problem.what} cannot be pickled: {type(problem.error).__name__}: {failure.message}"
+    return _error("pickle.PicklingError", message, failure.traceback)
 
 
 def _failed(held: Held, error: BaseException) -> tuple[int, list[tuple[int, bytes]]]:

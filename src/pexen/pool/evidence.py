@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,3 +56,18 @@ def stack_of(ident: int) -> str:
     """Return where a thread of this process is, the outermost call first; empty when it has ended."""
     frame = sys._current_frames().get(ident)  # noqa: SLF001 - documented, for exactly this
     return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+
+def stack_of_awaits(awaitable: Any) -> str:
+    """Return what a suspended coroutine is waiting in, the outermost call first; it may go on meanwhile."""
+    frames = []
+    while awaitable is not None:
+        frame = _first(awaitable, "cr_frame", "gi_frame", "ag_frame")
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        awaitable = _first(awaitable, "cr_await", "gi_yieldfrom", "ag_await")
+    return "".join(traceback.StackSummary.extract(iter(frames)).format())
+
+
+def _first(what: Any, *names: str) -> Any:
+    return next((getattr(what, name) for name in names if hasattr(what, name)), None)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pexen.errors import PoolError, nearest
 from pexen.model.call import EXECUTE
-from pexen.model.cpus import usable_cpus
+from pexen.model.cpus import workers_of
 from pexen.model.result import Outcome, Status
 from pexen.pool.base import Survivors
 
@@ -48,9 +48,9 @@ class LocalPool:
                 f"callables is 'thread', 'process' or a pool, not {callables!r}", hint=nearest(callables, KINDS)
             )
         given = None if isinstance(callables, str) else callables
-        self.workers: int = workers or (given.workers if given else usable_cpus())
+        self.workers: int = workers_of(workers, given.workers if given else None)
         self.driven: bool = getattr(given, "driven", False)
-        self._kind = callables
+        self.callables = callables
         self._output = None if output is None else os.path.abspath(output)
         self._capture = output is not None if capture is None else capture
         self._given = given
@@ -98,6 +98,12 @@ class LocalPool:
         if pool is not None:
             pool.examine(attempt)
 
+    def tear_down(self, attempt: Attempt) -> None:
+        """Have a service that is up end in good order."""
+        pool = self._commands if attempt.call is EXECUTE else self._callables
+        if pool is not None:
+            pool.tear_down(attempt)
+
     def has_queued(self) -> bool:
         """Tell whether `run_queued` has something to do."""
         return self._callables is not None and self._callables.has_queued()  # type: ignore[attr-defined]
@@ -132,7 +138,7 @@ class LocalPool:
             return self._callables
 
     def _make_callables(self) -> Pool:
-        if self._kind == "thread":
+        if self.callables == "thread":
             from pexen.pool.thread import ThreadPool
 
             return ThreadPool(self.workers, output=self._output)

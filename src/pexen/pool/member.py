@@ -17,6 +17,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from pexen.model.call import Kind
 from pexen.model.result import Status
 from pexen.pool import spool, start, tree, wire, worker
 from pexen.pool.base import OURS
@@ -38,6 +39,8 @@ class Member:
         self.settings = b""
         self.ready = False
         self.leaving = False
+        self.is_up = False
+        """Whether its attempt is a service that is up: it is none of the workers any more."""
         self.recalled = False
         self.verdict: tuple[Status, str] | None = None
         """How the running attempt ends when we have ended the process ourselves."""
@@ -89,7 +92,12 @@ class Member:
     @property
     def is_open(self) -> bool:
         """Whether it may be sent attempts."""
-        return not (self.recalled or self.leaving or self.verdict or self.hung_up)
+        return not (self.recalled or self.leaving or self.verdict or self.hung_up or self.has_service)
+
+    @property
+    def has_service(self) -> bool:
+        """Whether it is a service's own: nothing is sent behind one."""
+        return bool(self.outstanding) and self.outstanding[0].call.kind is Kind.GENERATOR
 
     @property
     def going(self) -> float:
@@ -138,6 +146,7 @@ class Member:
     def take_back(self, keep: int) -> list[Attempt]:
         """Take back attempts that have not begun, all but the first ``keep`` outstanding ones; return them in order."""
         self.flush()
+        keep = max(keep, self.is_up)  # whatever somebody has written into the eventfd: this one has begun
         taken: list[Attempt] = []
         while len(self.outstanding) > keep and self._take_token():
             attempt = self.outstanding.pop()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pexen.errors import PoolError, nearest
-from pexen.model.cpus import usable_cpus
+from pexen.model.cpus import workers_of
 from pexen.pool.base import Survivors
 from pexen.pool.crew import Crew
 from pexen.pool.files import Files
@@ -48,26 +48,26 @@ class ProcessPool:
     ) -> None:
         if start not in STARTERS:
             raise PoolError(f"start is 'exec' or 'forkserver', not {start!r}", hint=nearest(str(start), STARTERS))
-        self.workers = workers or usable_cpus()
+        self.workers = workers_of(workers)
         self.start = start
         self._output = output
         self._cap = cap if capture or (capture is None and output is not None) else None
-        self._spare = spare
+        self.spare = spare
         self._crew: Crew | None = None
 
     @property
     def capacity(self) -> int:
         """Attempts in flight: workers + spare."""
         crew = self._crew
-        if self._spare is not None or crew is None:
-            return self.workers + (self._spare or 0)
+        if self.spare is not None or crew is None:
+            return self.workers + (self.spare or 0)
         return self.workers * (1 + crew.ahead.count)
 
     def open(self, mailbox: Mailbox) -> None:
         """Start the pool's thread; workers start with the first attempts."""
         if self._crew is not None:
             raise PoolError("the pool is open already", hint="a pool serves one run at a time")
-        self._crew = Crew(self.workers, self._spare, self.start, Files(self._output), self._cap, mailbox)
+        self._crew = Crew(self.workers, self.spare, self.start, Files(self._output), self._cap, mailbox)
 
     def submit(self, attempt: Attempt) -> None:
         """Enqueue an attempt. From any thread."""
@@ -85,6 +85,11 @@ class ProcessPool:
         """Note what a running attempt is doing, for its ``evidence``. Any thread."""
         if self._crew is not None:
             self._crew.note(partial(self._crew.examine, attempt))
+
+    def tear_down(self, attempt: Attempt) -> None:
+        """Have the worker of a service resume it. Any thread."""
+        if self._crew is not None:
+            self._crew.note(partial(self._crew.tear_down, attempt))
 
     def close(self) -> Survivors:
         """End all workers and wait until they are gone. From any thread, also from within a post."""

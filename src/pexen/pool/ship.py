@@ -147,11 +147,16 @@ def _attempt(attempt: Attempt, number: int) -> bytes:
     call = attempt.call
     plain = call is PLAIN and not attempt.shared and not attempt.units
     arguments = b"" if plain else _arguments(attempt)
-    head = wire.RUN.pack(number, attempt.number, attempt.reboots, call.kind is Kind.COROUTINE, len(path))
+    makes = 0 if call is PLAIN else _makes(call.kind) | (wire.EXPANDS if attempt.task.expand else 0)
+    head = wire.RUN.pack(number, attempt.number, attempt.reboots, makes, len(path))
     try:
         return wire.frame(wire.RUN_IT, attempt.id, head + path, arguments)
     except ValueError as error:
         raise CannotShip("an argument", error) from None
+
+
+def _makes(kind: Kind) -> int:
+    return wire.COROUTINE if kind is Kind.COROUTINE else wire.GENERATOR if kind is Kind.GENERATOR else 0
 
 
 def _arguments(attempt: Attempt) -> bytes:

@@ -19,13 +19,13 @@ import re
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from pexen.model.command import Command
 from pexen.model.meta import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pexen.model.attempt import Attempt
-    from pexen.model.command import Command
 
 Streams = tuple[int, int]
 """Descriptors for standard input, and for standard output and error; both above 2."""
@@ -230,6 +230,18 @@ class Environment:
         if b"\0" in b"".join((*argv, program.folder)):
             raise ValueError("a NUL byte in an argument")
         return program
+
+    def beside(self, command: Command, script: str) -> Command:
+        """Return the command for a string that the shell executes where another command is executed, and as that.
+
+        A file of that folder may be named as it is, without ``./``.
+        """
+        word = script.split(None, 1)[0] if script.strip() else ""
+        if re.fullmatch(r"[\w.+-]+", word):
+            file = os.path.join(command.cwd or "", word)
+            if self._is(stat.S_ISREG, file) and os.access(file, os.X_OK, dir_fd=self._base):
+                script = f"./{script.lstrip()}"
+        return Command(("/bin/sh", "-c", script), command.cwd, command.env, True)
 
     def _inherited(self, command: Command) -> list[bytes]:
         """Return the runner's environment with the command's own additions."""

@@ -104,6 +104,11 @@ class Sink(Eye):
         self.write = above_streams(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC))
         self.punched = self.size = 0
 
+    def again(self) -> int:
+        """Return ``write`` for one more child, wherever the file's name has gone; to be followed by `started`."""
+        self.write = above_streams(os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+        return self.write
+
     def started(self) -> None:
         """Close our copy of what the child writes to."""
         os.close(self.write)

@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -200,14 +201,25 @@ def launch(module: str, descriptors: Sequence[int], stderr: int | None = None) -
         given = [closing.enter_context(_above_standard(fd)) for fd in descriptors]
         code = _BOOT.format(root=_ROOT, module=module, arguments=", ".join(map(str, given)))
         # -P: whatever lies about in the current folder is not taken for a module of the standard library.
-        return subprocess.Popen(
-            [sys.executable, "-P", *flags, "-c", code],
-            stdin=subprocess.DEVNULL,
-            stdout=streams[0],
-            stderr=streams[1] if stderr is None else stderr,
-            pass_fds=given,
-            start_new_session=True,
-        )
+        with _LAUNCHING:
+            return subprocess.Popen(
+                [sys.executable, "-P", *flags, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=streams[0],
+                stderr=streams[1] if stderr is None else stderr,
+                pass_fds=given,
+                start_new_session=True,
+            )
+
+
+_LAUNCHING = threading.RLock()
+"""No other thread forks meanwhile. Popen waits until nobody holds a pipe of its own any more, and a copy of this process would
+hold it for as long as it lives: for ever, if it waits for what the new one is to do."""
+os.register_at_fork(
+    before=lambda: _LAUNCHING.acquire(),  # noqa: PLW0108 - a test looks at it
+    after_in_parent=lambda: _LAUNCHING.release(),  # noqa: PLW0108
+    after_in_child=lambda: _LAUNCHING.release(),  # noqa: PLW0108
+)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def is_subreaper() -> bool:
 
 
 def set_slack(nanoseconds: int) -> None:
-    """Set the timer slack of this thread, and of all that it starts from now on; see `pexen.pool.tree`."""
+    """Set the timer slack of this thread, and of all that it starts from now on; 0: what it began with. See `pexen.pool.tree`."""
     _prctl(_PR_SET_TIMERSLACK, nanoseconds)
 
 

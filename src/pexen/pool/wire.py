@@ -15,10 +15,12 @@ enclose  to worker path of the cgroup to move to
 forget   to worker the functions sent so far are not wanted any more
 run      to worker `RUN`, the task's path, and pickled (args, kwargs, layers of shared, units) or nothing
 recall   to worker marks the place in the stream up to which attempts without a token were taken back
-answer   to worker what the attempt is answered that has asked for a restart: nothing, or why not
+answer   to worker what the attempt is answered that has asked for a restart, or to add tasks: nothing, or why not
+teardown to worker the service that is up is to end
 hello    to runner ready
 result   to runner `END` and parts; without any part the attempt passed and returned None
-say      to runner JSON: a verb and its argument, see `pexen.model.control`
+up       to runner a service has started: the parts of its value and shared dict
+say      to runner JSON: a verb and its argument, see `pexen.model.control`, or tasks, see `pexen.model.added`
 left     to runner the attempt was not run, there was no token for it
 drained  to runner the mark has been reached, new attempts may come
 ======== ========= ===================================================================================================
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     Frame = tuple[int, int, Bytes]
 
 SETTINGS, FUNCTION, FORGET, RUN_IT, RECALL, HELLO, RESULT, SAY, LEFT, DRAINED, ENCLOSE, ANSWER = range(1, 13)
+UP, TEAR_DOWN = range(13, 15)
 
 LINEAGE = "PEXEN_LINEAGE"
 """As in `pexen.pool.tree`, which workers do not import."""
@@ -51,7 +54,9 @@ _MASK = 0x70657865
 _LOW = 0xFFFFFFFF
 
 RUN = Struct("<IIIBI")
-"""Number of the function, number of the attempt (from 1), restarts before it, 1 for a coroutine, bytes of the path."""
+"""Number of the function, number of the attempt (from 1), restarts before it, what the call makes, bytes of the path."""
+COROUTINE, GENERATOR, EXPANDS = 1, 2, 4
+"""What a call may make that is to be run, otherwise it gives the value; and whether that is a list of tasks to add."""
 END = Struct("<Bdd")
 """Flags; start and duration in seconds of the monotonic clock, which all processes of a machine share."""
 DEPS_OK, LOCKS_BAD, LEAVING, LEAKING, HAS_DIR = 1, 2, 4, 8, 16

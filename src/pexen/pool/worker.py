@@ -30,6 +30,7 @@ from time import monotonic
 
 from pexen.model.running import CURRENT
 from pexen.pool import subreaper, wire
+from pexen.pool.inbox import Inbox, cut_off
 from pexen.pool.tidy import Tidy
 
 TYPE_CHECKING = False  # see pexen.pool.wire
@@ -39,12 +40,11 @@ if TYPE_CHECKING:
 
     from pexen.model.context import Context
     from pexen.model.result import Report
+    from pexen.model.task import Task
     from pexen.pool.capture import Capture
 
 HIGH = 300
 """Descriptors of the worker start here: above what a task closes that closes "all of them", below the usual limit."""
-CUT_OFF = 71
-"""Exit status of a worker whose connection to the runner is gone."""
 STACKS = _signal.SIGRTMAX - 5
 """The signal on which a worker writes where all its threads are."""
 SLACK, KINDS = 50_000, 10_000
@@ -100,7 +100,7 @@ class Link:
                 while rest:
                     rest = rest[os.write(self._fd, rest) :]
         except OSError:  # the runner has gone, or the task has closed what it does not own
-            os._exit(CUT_OFF)
+            cut_off()
 
 
 class Held:
@@ -120,7 +120,7 @@ class Held:
         self.worker = worker
         self.id = id
         self._payload = payload
-        self._function, self.number, self._reboots, self._is_coroutine, length = wire.RUN.unpack_from(payload)
+        self._function, self.number, self._reboots, self.makes, length = wire.RUN.unpack_from(payload)
         self._arguments = wire.RUN.size + length
 
     def execute(self) -> None:
@@ -136,12 +136,25 @@ class Held:
                 self.value = function(*args, **kwargs)
             else:
                 self.value = function()
-            if self._is_coroutine:
-                import asyncio
-
-                self.value = asyncio.run(self.value)
+            if self.makes:
+                self._go_on()
         except BaseException as error:
             self.error = error
+
+    def _go_on(self) -> None:
+        """Run what the call has only made: a coroutine, or the generator of a service; or add the tasks that it has made."""
+        made, self.value = self.value, None
+        if self.makes & wire.GENERATOR:
+            from pexen.pool.service import drive
+            from pexen.pool.stand import Stand
+
+            drive(made, Stand(self))
+            return
+        if self.makes & wire.COROUTINE:
+            import asyncio
+
+            made = asyncio.run(made)
+        self.value = self.context().expand(made) if self.makes & wire.EXPANDS else made
 
     def _load(self) -> Callable[..., Any]:
         self.reason = "the worker could not load the callable"
@@ -212,9 +225,19 @@ class Held:
         from pexen.pool.reporting import said
 
         what = {"by": by, "within": within}
+        return self._answered(said("reboot", what if shared is None else {**what, "shared": shared}))
+
+    def say_add(self, tasks: list[Task]) -> str:
+        """Deliver tasks that are to be added; return nothing when they are, or why they are not."""
+        from pexen.model.added import encoded
+        from pexen.pool.reporting import said
+
+        return self._answered(said("encoded", encoded(tasks)))
+
+    def _answered(self, data: bytes) -> str:
         with self.worker.asking:  # one at a time: what is answered comes on the one socket
-            self._say(said("reboot", what if shared is None else {**what, "shared": shared}))
-            return "the task has ended" if self.over else self.worker.wait_for_answer(self.id)
+            self._say(data)
+            return "the attempt has ended" if self.over else self.worker.wait_for_answer(self.id)
 
     def keep_file(self, file: str, name: str) -> str:
         """Copy a file to the attempt's folder; return the copy."""
@@ -238,12 +261,15 @@ class Held:
             from pexen.errors import PexenError
 
             raise PexenError("a fork of a task cannot report", hint="let the task itself report what its child found")
-        if self.over:
-            return
+        if not self.over:
+            self.send(wire.SAY, data)
+
+    def send(self, kind: int, data: bytes) -> None:
+        """Send a frame about the attempt while its own code may be interrupted."""
         # A handler that raises in the middle of a write would cut the frame.
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, 32))
         try:
-            self.worker.link.send(wire.frame(wire.SAY, self.id, data))
+            self.worker.link.send(wire.frame(kind, self.id, data))
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
@@ -261,9 +287,7 @@ class Worker:
         self._spare = high + 9
         self._tidy = Tidy(homes, high + 5)
         self._capture: Capture | None = None
-        self._reader = wire.Reader()
-        self._frames: list[wire.Frame] = []
-        """What has come and was not looked at yet."""
+        self.inbox = Inbox(high)
         self.asking = _thread.allocate_lock()
         self._recipes: dict[int, tuple[Any, ...]] = {}
         self.functions: dict[int, Callable[..., Any]] = {}
@@ -276,7 +300,7 @@ class Worker:
             wire.ANSWER: self._not_asked, wire.RUN_IT: self._run, wire.FUNCTION: self._learn, wire.RECALL: self._drained,
             wire.SETTINGS: self._settings, wire.FORGET: self._forget, wire.ENCLOSE: self._enclose,
         }  # fmt: skip
-        reader, frames, sock = self._reader, self._frames, self._sock
+        reader, frames, sock = self.inbox.reader, self.inbox.frames, self._sock
         try:
             while data := os.read(sock, reader.wanted):
                 frames += reader.feed(data)
@@ -284,30 +308,13 @@ class Worker:
                     kind, id_, payload = frames.pop(0)
                     does[kind](id_, payload)
                 if reader.damaged:
-                    os._exit(CUT_OFF)
+                    cut_off()
         except OSError:
-            os._exit(CUT_OFF)
+            cut_off()
 
     def wait_for_answer(self, id_: int) -> str:
         """Return what the runner answers to attempt ``id_``, which runs. What else it sends is left for later."""
-        import select
-
-        here = select.poll()
-        here.register(self._sock, select.POLLIN)
-        while True:
-            here.poll()  # a handler may raise here, but not between reading and noting what was read
-            before = _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, 32))
-            try:
-                data = os.read(self._sock, self._reader.wanted)
-                came = self._reader.feed(data)
-                answers = [frame for frame in came if frame[:2] == (wire.ANSWER, id_)]
-                self._frames += [frame for frame in came if frame[:2] != (wire.ANSWER, id_)]
-            finally:
-                _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-            if answers:
-                return wire.decoded(answers[0][2])
-            if not data or self._reader.damaged:
-                os._exit(CUT_OFF)
+        return wire.decoded(self.inbox.wait_for(wire.ANSWER, id_))
 
     def _not_asked(self, id_: int, payload: wire.Bytes) -> None:
         """Pass over an answer for which nobody waits any more."""
@@ -339,7 +346,7 @@ class Worker:
         duration = monotonic() - held.started
         flags, parts, stays = (0, b"", True) if held.is_plain else self._describe(held)
         held.over = True
-        stays = self._tidy.restore() and stays
+        stays = self._tidy.restore() and stays and held.makes != wire.GENERATOR
         if self._capture:
             parts += self._capture.end()
         if os.getpid() != self.pid:

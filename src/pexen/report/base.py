@@ -36,10 +36,14 @@ class Plan(NamedTuple):  # not a dataclass: a tenth of the time to import, and e
 
 
 class Flight(NamedTuple):
-    """A task in flight: ``age`` is seconds since it started, None while it waits for a worker."""
+    """A task in flight: ``age`` is seconds since it started, None while it waits for a worker.
+
+    ``is_up`` tells that it is a service which is there for others.
+    """
 
     path: str
     age: float | None
+    is_up: bool = False
 
 
 Look = Callable[[], Sequence[Flight]]

@@ -157,6 +157,8 @@ class Console:
             return ""
         reported = next((one for one in about.reports if one.status in {"fail", "error", "warn"}), None)
         said = about.reason or (str(about.failure) if about.failure else "")
+        if about.failure and result.status is Status.WARNED:  # a teardown; of what is bad the summary shows all
+            said = _and_why(result)
         said = said or (f"{reported.name}: {reported.message}" if reported else "")
         said = said or (f"leaked {about.leaked}" if about.leaked else "")
         return first_line(said)
@@ -180,7 +182,7 @@ class Console:
             task = self._tasks.get(path)
             held = held_by(task) if task else ""
             told.append(f"{visible(path)} for {spoken(age)}" + (f" ({visible(held)})" if held else ""))
-        return f"running {self._progress()}: {some_of(told) or 'nothing'}"
+        return f"running {self._progress()}: {some_of(told) or 'nothing'}{_up(flights)}"
 
     def _progress(self) -> str:
         self._total = max(self._total, self._done)  # tasks may have been added on the fly
@@ -190,7 +192,7 @@ class Console:
         bad = sum(self._counts.get(status, 0) for status in BAD)
         # Whole seconds: what changes ten times a second cannot be read.
         told = ", ".join(f"{visible(path)} {int(age)}s" for path, age in _running(flights)[:20])
-        text = f"{self._progress()}{f' {bad} bad' if bad else ''} {told or 'waiting'}"
+        text = f"{self._progress()}{f' {bad} bad' if bad else ''} {told or 'waiting'}{_up(flights)}"
         width = max(20, self._screen.width() - 1)
         return text if len(text) <= width else text[: width - 1] + "…"
 
@@ -260,7 +262,7 @@ class Console:
         for one in results:
             warnings = [f"{report.name}: {report.message}" for report in one.reports if report.status == "warn"]
             warnings += [f"leaked {one.leaked}"] if one.leaked else []
-            told = first_line(one.waived or one.reason or "; ".join(warnings)) or "for no known reason"
+            told = first_line(one.waived or _and_why(one) or "; ".join(warnings)) or "for no known reason"
             groups.setdefault(told, []).append(one.path)
         lines = [
             f"{self._status_word(status)} {len(paths):>7}  {reason}: {visible(some_of(paths, self._most(paths)))}"
@@ -286,8 +288,21 @@ class Console:
 
 
 def _running(flights: Sequence[Flight]) -> list[tuple[str, float]]:
-    """Return what has started, with its age, the oldest first."""
-    return sorted(((path, age) for path, age in flights if age is not None), key=lambda one: -one[1])
+    """Return what has started, with its age, the oldest first; services that are up are there, and do not run."""
+    return sorted(
+        ((one.path, one.age) for one in flights if one.age is not None and not one.is_up), key=lambda one: -one[1]
+    )
+
+
+def _up(flights: Sequence[Flight]) -> str:
+    """Return which services are up, to be said behind what runs."""
+    up = [visible(one.path) for one in flights if one.is_up]
+    return f"; up: {some_of(up)}" if up else ""
+
+
+def _and_why(result: Result) -> str:
+    """Return the reason, with the exception behind it where there is one."""
+    return ": ".join(text for text in (result.reason, str(result.error or "")) if text)
 
 
 def _span(seconds: float) -> str:

@@ -16,17 +16,20 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pexen.core.planner import NOT_NEEDED_SERVICE
 from pexen.errors import InternalError, PoolError
 from pexen.model.attempt import Attempt
 from pexen.model.call import EXECUTE, PLAIN
-from pexen.model.context import ENDING
-from pexen.model.event import Broken, Freed, Limited, RebootWanted, Reported, Returned
+from pexen.model.event import AddWanted, Broken, Freed, Limited, RebootWanted, Reported, Returned, Up
 from pexen.model.result import BAD, Details, Ended, Left, Outcome, Report, Result, Status, worst
+from pexen.sched.adding import Added
+from pexen.sched.departing import Departing
 from pexen.sched.inputs import Inputs, layers_of
-from pexen.sched.reboot import Agreed, Departure, Overdue
+from pexen.sched.reboot import Agreed, Overdue
+from pexen.sched.services import Services, is_special
 from pexen.sched.tally import Tally
 from pexen.sched.verdict import SAID, UNCONTROLLED, expected, verdict_of
-from pexen.sched.world import WAKE, Again, Committed, Finish, Judged, Lane, Unrecorded, World
+from pexen.sched.world import WAKE, Again, Committed, Finish, Judged, Lane, Turned, Unrecorded, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,9 +38,9 @@ if TYPE_CHECKING:
     from pexen.errors import PexenError
     from pexen.model.task import Task
     from pexen.pool.base import Pool
-    from pexen.sched.reboot import Wish
     from pexen.sched.recorder import Recorder
     from pexen.sched.sleep import Sleepers
+    from pexen.sched.stream import Stream
 
 PASSED = Status.PASSED
 
@@ -63,7 +66,9 @@ class Decider:
     ) -> None:
         self._planner = planner
         self._results = results
-        self._inputs = Inputs(planner, results, shared)
+        self._services = Services(planner, world)
+        self._up = self._services.results
+        self._inputs = Inputs(planner, results, self._up, shared)
         self._poison = poison
         self._may_fail = maxfail
         self._backlog = backlog
@@ -71,13 +76,7 @@ class Decider:
         self._retry_last = retry_last
         self._sleepers = sleepers
         self._world = world
-        self._departure: Departure | None = None
-        """The way to a restart of the machine, while the run is on it."""
-        self._departures = 0
-        self._released: set[int] = set()
-        """Ids of attempts that asked for a restart and were told to end: what they say then is no verdict."""
-        self.wish: Wish | None = None
-        """The restart that the run has ended for."""
+        self.departing = Departing(self)
         self._epoch = time.time() - time.monotonic()
         self._recorder = recorder = world.recorder
         self._finishing: dict[str, Finish] = {}
@@ -86,7 +85,7 @@ class Decider:
         """How many results are on their way to the journal."""
         self._plain = recorder.plain if recorder else []
         """Where results are put aside for the journal."""
-        self._has_room = True
+        self.has_room = True
         """Whether a worker of some pool has nothing to do."""
         self._attempts = recorder.before.last_id if recorder else 0
         self._tallies: dict[str, Tally] = {}
@@ -95,18 +94,30 @@ class Decider:
         self._commands: list[Any] = []
         self._earlier: dict[str, tuple[Ended, ...]] = recorder.before.earlier if recorder else {}
         self._is_odd = bool(shared) or any(result.details.shared for result in results.values())
+        self._has_groups = False
         self.lanes = {name: Lane(name, pool) for name, pool in pools.items()}
         self._each_lane = list(self.lanes.values())
         self._post: Callable[[Any], None] = deque().append
         self.flying: dict[int, Attempt] = {}
         self.fresh: deque[Result] = deque()
+        self._told = self.fresh
+        """Where results are told: in the loop's own queue, until there are streams that want them as well."""
+        self.streams: tuple[Stream, ...] = ()
         self.fallen: list[Fallen] = []
         self.consumed = consumed
         self.stalled = False
         self.stopping = False
         self.ending = False
         self.over = False
+        self.has_failed = False
+        """Whether it is over for a bug, or a pool that cannot work: then nothing that is added can change that."""
         self.error: BaseException | None = None
+
+    def add_pools(self, pools: Mapping[str, Pool]) -> None:
+        """Take in the pools of groups."""
+        self._has_groups = self._has_groups or bool(pools)
+        self.lanes.update((name, Lane(name, pool)) for name, pool in pools.items())
+        self._each_lane = list(self.lanes.values())
 
     def answer_to(self, post: Callable[[Any], None]) -> None:
         """Set where attempts post their events."""
@@ -116,7 +127,7 @@ class Decider:
 
     def decide(self, inbox: deque[Any]) -> list[Any]:  # noqa: C901, PLR0912, PLR0915 - written out in line, see above
         """Take in what has happened; return the attempts to submit, and what is to be called besides."""
-        flying, fresh, results, planner, epoch = self.flying, self.fresh, self._results, self._planner, self._epoch
+        flying, fresh, results, planner, epoch = self.flying, self._told, self._results, self._planner, self._epoch
         plain, recorder = self._plain, self._recorder
         before = len(fresh)
         while inbox:
@@ -144,8 +155,9 @@ class Decider:
                 or event.shared is not None
                 or event.output is not None
                 or attempt.struck
+                or attempt.adds
                 or event.left is not None
-                or (attempt.task.meta and "xfail" in attempt.task.meta)
+                or (attempt.task.meta and is_special(attempt.task.meta))
                 or (
                     recorder is not None
                     and not (event.freed and (event.value is None or recorder.is_simple(event.value)))
@@ -168,41 +180,60 @@ class Decider:
                 fresh.append(result)
         if self.fallen:
             self._record_fallen()
+        if self._has_groups:
+            self._take_turns()
         attempts: list[Any] = self._fill()
-        if self._departure is not None:
-            self._depart(self._departure)
-        if not flying:
+        if self.departing.departure is not None:
+            self.departing.step()
+        if self._has_groups:
+            self._take_turns()
+        up = self._up
+        if up:
+            self._commands += self._services.leave()
+        if len(flying) <= len(up):
             self._check_end()
             if self._waiting and self._try_the_next():
                 attempts = self._fill()
+        if fresh is not self.fresh:
+            self.hand_out()
         if self._sleepers and (len(fresh) != before or self.over):
             self._sleepers.wake(only_for_results=not self.over)
         if self._commands:
             attempts += self._commands
             self._commands = []
         if self._unsaid and recorder is not None:
-            if self._has_room or len(plain) >= recorder.enough:
+            if self.has_room or len(plain) >= recorder.enough:
                 attempts.append(recorder.push)  # somebody may have nothing to do before these are committed
             elif not attempts:
                 attempts.append(recorder.wake)
         return attempts
 
+    def _take_turns(self) -> None:
+        """Have the pool of a group opened or closed if it is time for that, before others start that are not as urgent."""
+        step = self._planner.group_step() if self.departing.departure is None else None
+        if step is not None:
+            self._commands.append(partial(self._world.turn, step[0], self.lanes[step[1]].pool))
+
     def _fill(self) -> list[Attempt]:
         """Ask the planner for as many attempts as the pools have room for."""
         attempts: list[Attempt] = []
         has_room = False
-        self._has_room = True
-        if self.ending or self._departure is not None:
+        self.has_room = True
+        if self.ending or self.departing.departure is not None:
             return attempts
+        if self._told is not self.fresh:
+            self.hand_out()
+        self.stalled = True  # before looking: who consumes looks here afterwards, so one of the two sees the other
         if self.consumed and len(self.fresh) + self._unsaid >= self._backlog:
-            self.stalled = True
+            return attempts
+        if self.streams and self._is_held_back():
             return attempts
         self.stalled = False
         planner, flying, post = self._planner, self.flying, self._post
         for lane in self._each_lane:
             pool, in_flight = lane.pool, lane.in_flight
-            workers = pool.workers
-            limit = workers if lane.commands else pool.capacity
+            workers = pool.workers + lane.reserved
+            limit = workers if lane.commands else pool.capacity + lane.reserved
             if in_flight >= limit:
                 continue
             name, number = lane.name, self._attempts
@@ -223,7 +254,10 @@ class Decider:
                 attempts.append(attempt)
             lane.in_flight, self._attempts = in_flight, number
             has_room = has_room or in_flight < workers
-        self._has_room = has_room
+        self.has_room = has_room
+        if planner.replaced:
+            self._commands += [partial(self._world.notice, text) for text in planner.replaced]
+            planner.replaced.clear()
         if planner.fallen:
             self.fallen += planner.take_fallen()
             self._record_fallen()
@@ -255,19 +289,33 @@ class Decider:
         """Take in the end of an attempt that is not as simple as most: a retry, or the task's one result."""
         task = attempt.task
         path = task.name
-        if self._departure is not None:
-            if self._departure.keeps(outcome):
+        if attempt.adds:
+            self._unjudged += 1
+            self._world.adding.keep(outcome)
+            return
+        if attempt.is_up:
+            self._services.went_down(outcome)
+        elif self.departing.departure is not None:
+            if self.departing.departure.keeps(outcome):
                 self._tallies.pop(path, None)
                 return
-            if self._is_put_off(outcome, attempt, self._departure):
+            if self.departing.is_put_off(outcome):
                 return
-        if attempt.id in self._released:
-            self._released.discard(attempt.id)
+        if attempt.id in self.departing.released:
+            self.departing.released.discard(attempt.id)
             if outcome.status in BAD:
                 outcome.status, outcome.reason, outcome.failure = Status.CANCELLED, "the run is ending", None
+        self._conclude(outcome, attempt)
+
+    def _conclude(self, outcome: Outcome, attempt: Attempt) -> None:
+        """Judge an attempt that is over: its task is tried again, or has its one result."""
+        task = attempt.task
+        path = task.name
         tally = self._tallies.pop(path, None)
         left = outcome.left or _NOTHING_LEFT
         status, reason, leaked = verdict_of(outcome, attempt, left.killed)
+        if task.is_service:
+            status, reason = self._services.judge(attempt, status, reason)
         if tally is not None:
             status = worst(status, tally.levels)
         if leaked and status is Status.PASSED:
@@ -277,16 +325,7 @@ class Decider:
             attempt.evidence, left.artifacts, keeper=left.keeper,
         )  # fmt: skip
         start = outcome.started + self._epoch if outcome.started else 0.0
-        if self._is_tried_again(task, status, attempt):
-            ended = Ended(
-                attempt.number, status, start, outcome.duration, about.failure, reason, about.output, about.reports, leaked,
-                about.evidence, about.artifacts,
-            )  # fmt: skip
-            self._is_odd = True
-            self._earlier[path] = (*self._earlier.get(path, ()), ended)
-            if self._recorder is not None:
-                self._commands.append(partial(self._recorder.ended, path, ended))
-            self._try_again(task, free=outcome.freed)
+        if self._goes_on(outcome, attempt, status, start, about):
             return
         if attempt.call is EXECUTE and self._recorder is not None and path in self._recorder.before.shared:
             outcome.shared = {**self._recorder.before.shared[path], **(outcome.shared or {})}
@@ -327,6 +366,36 @@ class Decider:
         else:
             self._record(result)
 
+    def _goes_on(self, outcome: Outcome, attempt: Attempt, status: Status, start: float, about: Details) -> bool:
+        """Tell whether there will be another attempt, or another life of a service; if so, see to that."""
+        task = attempt.task
+        lives = False
+        if attempt.is_up:
+            if not attempt.is_leaving:
+                self._tell_of_death(task, status, about.reason)
+            lives = self._services.lives_again(attempt, stopping=self.stopping)
+        if not lives and not self._is_tried_again(task, status, attempt):
+            return False
+        ended = Ended(
+            attempt.number, status, start, outcome.duration, about.failure, about.reason, about.output, about.reports,
+            about.leaked, about.evidence, about.artifacts,
+        )  # fmt: skip
+        self._is_odd = True
+        self._earlier[task.name] = (*self._earlier.get(task.name, ()), ended)
+        if self._recorder is not None:
+            self._commands.append(partial(self._recorder.ended, task.name, ended))
+        if lives:
+            self._planner.restart(task, free=outcome.freed)
+        else:
+            self._try_again(task, free=outcome.freed)
+        return True
+
+    def _tell_of_death(self, task: Task, status: Status, reason: str) -> None:
+        """Have those that run and rely on a service say in their results that it has died under them."""
+        users, report = self._services.told_of_death(task, status, reason)
+        for attempt in self.in_flight(users) if users else ():
+            self._happened(Reported(attempt, report))
+
     def _try_again(self, task: Task, *, free: bool) -> None:
         """Have a task tried again: at once, after its delay, or alone when all others have ended."""
         delay = task.retry_delay
@@ -340,22 +409,26 @@ class Decider:
         """Let the next of those start that were to be tried again alone, if nothing else is left to be done."""
         if self.over or not self._planner.is_waiting():
             return False
-        task = self._waiting.popleft()
-        if task.retry_delay:
-            self._commands.append(partial(self._world.later, task.retry_delay, Again(task)))
-            return False
-        self._planner.again(task)
-        return True
+        while self._waiting:
+            task = self._waiting.popleft()
+            if task.retry_delay:
+                self._commands.append(partial(self._world.later, task.retry_delay, Again(task)))
+                return False
+            if self._planner.again(task):
+                return True
+        return False
 
     def _is_tried_again(self, task: Task, status: Status, attempt: Attempt) -> bool:
         return bool(
             task.meta
             and attempt.number <= task.retries
             and not task.once
+            and not attempt.is_up
             and status in task.retry_on
             and not self.stopping
             and (task.cleanup or not self._planner.is_draining)
             and (attempt.struck or not attempt.cancelled)
+            and self._planner.may_start_again(task)
         )
 
     def _happened_to_run(self, event: Any) -> None:
@@ -368,16 +441,23 @@ class Decider:
                 self._acknowledge(event.results)
         elif isinstance(event, Again):
             self._planner.again(event.task)
+        elif isinstance(event, Turned):
+            if event.is_open:
+                self._planner.opened()
+            else:
+                self._planner.closed()
         elif isinstance(event, Judged):
             self._unjudged -= 1
             self._record(event.result)
         elif isinstance(event, Unrecorded):
             self._give_up(event.error)
         elif isinstance(event, Agreed):
-            if event.departure is self._departure:
+            if event.departure is self.departing.departure:
                 self._commands += event.departure.agree()
         elif isinstance(event, Overdue):
-            self._note_overdue(event)
+            self.departing.note_overdue(event)
+        elif isinstance(event, Added):
+            self._note_added(event)
         elif isinstance(event, Broken):
             self.error = PoolError(f"the pool {event.pool} cannot work: {event.reason}")
             self.fallen += self._planner.drain(self.error.headline, cleanups=False)
@@ -392,16 +472,17 @@ class Decider:
             self._free(task)
         elif isinstance(event, Reported):
             if event.attempt.id in self.flying:
-                self._is_odd = True
-                tally = self._tallies.get(task.name)
-                if tally is None:
-                    tally = self._tallies[task.name] = Tally()
-                tally.add(event.report)
-                self._confirm(event)
+                self._count(event)
             elif event.answer is not None:
                 self._commands.append(partial(event.answer, "the attempt has ended"))
         elif isinstance(event, RebootWanted):
-            self._want_reboot(event)
+            self.departing.want(event)
+        elif isinstance(event, Up):
+            if event.attempt.id in self.flying:
+                self._is_odd = self._is_odd or event.shared is not None
+                self._commands += self._services.came_up(event, event.attempt.started + self._epoch)
+        elif isinstance(event, AddWanted):
+            self._commands.append(self._world.adding.ask(event, flies=event.attempt.id in self.flying))
         elif isinstance(event, Limited):
             if event.attempt.id in self.flying:
                 self._world.limit(event.attempt, event.what, event.seconds)
@@ -419,144 +500,33 @@ class Decider:
         if self.stopping:
             self.fallen += self._planner.cancel([attempt.task])
 
+    def _count(self, event: Reported) -> None:
+        """Take in a report of an attempt whose outcome has not counted yet."""
+        self._is_odd = True
+        path = event.attempt.task.name
+        tally = self._tallies.get(path)
+        if tally is None:
+            tally = self._tallies[path] = Tally()
+        tally.add(event.report)
+        self._confirm(event)
+
+    def _note_added(self, event: Added) -> None:
+        """Take in what has become of the tasks that an attempt adds; an executable that did not ask is told by a report."""
+        attempt = event.attempt
+        adding = self._world.adding
+        if event.refused and attempt.call is EXECUTE and (attempt.id in self.flying or adding.keeps(attempt)):
+            self._count(Reported(attempt, Report("pexen control", "warn", f"nothing was added: {event.refused}")))
+        outcome = adding.done(attempt)
+        if outcome is not None:
+            self._unjudged -= 1
+            self._ended(outcome, attempt)
+
     def _confirm(self, event: Reported) -> None:
         """Have a report recorded, and whoever waits for that told."""
         if self._recorder is not None:
             self._commands.append(partial(self._recorder.report, event.attempt, event.report, event.answer))
         elif event.answer is not None:
             self._commands.append(partial(event.answer, ""))
-
-    # -- restarts of the machine ----------------------------------------------------------------------------------
-
-    def _want_reboot(self, event: RebootWanted) -> None:
-        """Take in that a task wants the machine restarted, or tell it why nothing comes of it."""
-        attempt = event.attempt
-        refused = self._refusal(event)
-        if not refused:
-            self._is_odd = True  # nothing is put aside any more
-            if self._departure is None:
-                self._departures += 1
-                self._departure = Departure(self._world.reboots, self._world)
-            self._commands += self._departure.ask(event, self.flying.values())
-            return
-        self._commands.append(partial(event.answer, refused))
-        if attempt.id not in self.flying or (self._departure is not None and attempt.id in self._departure.wanted):
-            return
-        if refused == ENDING:
-            self._released.add(attempt.id)
-        else:
-            self._happened(Reported(attempt, Report("reboot", "error", refused)))
-        if attempt.call is EXECUTE:
-            attempt.condemned = "" if refused == ENDING else refused
-            self._commands.append(partial(attempt.lane.pool.cancel, attempt, force=False))
-
-    def _refusal(self, event: RebootWanted) -> str:
-        """Return why a task cannot have the machine restarted; empty when it can."""
-        recorder, path = self._recorder, event.attempt.task.name
-        if event.attempt.id not in self.flying:
-            return "the attempt has ended"
-        if recorder is None:
-            return "the machine cannot be restarted: this run has no journal, and could not go on after that"
-        if recorder.failure is not None or self.stopping or self._planner.is_draining:
-            return ENDING
-        if self._departure is not None and event.attempt.id in self._departure.wanted:
-            return "this task has asked for a restart already"
-        if self._departure is not None and self._departure.is_told:
-            return "the machine is being restarted already"
-        may, times = self._world.reboots, recorder.before.reboots.get(path, 0)
-        if times >= may.per_task:
-            return f"the machine was restarted {times} times for this task, which is enough (max_reboots)"
-        if self._departure is None and recorder.before.boots + self._departures >= may.per_run:
-            return f"the machine was restarted {recorder.before.boots} times in this run, which is enough (max_reboots)"
-        return ""
-
-    def _depart(self, departure: Departure) -> None:
-        """Do the next step on the way to a restart, if it can be done."""
-        if not departure.wanted:
-            self._departure = None
-        elif not departure.is_told and (self.stopping or self._planner.is_draining or self._is_given_up):
-            self._refuse(departure)
-        elif self._unsaid or self._unjudged or self._finishing:
-            return
-        elif departure.may_be_told(self.flying):
-            events = departure.told()
-            if events and self._recorder is not None:
-                self._commands.append(partial(self._recorder.reboot, events, departure))
-            else:
-                self._commands.append(partial(self._post, Agreed(departure)))
-        elif departure.may_leave(self.flying, stopping=self.stopping or self._planner.is_draining):
-            self._leave(departure)
-        if self._departure is None and not self.wish:
-            self._commands.append(partial(self._post, WAKE))  # what was held back may start
-
-    def _refuse(self, departure: Departure) -> None:
-        """Give up the way to a restart, since the run is ending: who asked for it ends, and is entered by the next run."""
-        self._departure = None
-        self._let_go(departure, list(departure.wanted), "the run is ending")
-
-    def withdraw(self, tasks: Iterable[Task]) -> None:
-        """Forget what these tasks want of the machine: they are being cancelled."""
-        departure, paths = self._departure, {task.path for task in tasks}
-        if departure is not None and not departure.is_told:
-            ids = [id_ for id_, event in departure.wanted.items() if event.attempt.task.path in paths]
-            self._let_go(departure, ids, "cancelled")
-
-    def _let_go(self, departure: Departure, ids: list[int], why: str) -> None:
-        """Tell attempts that asked for a restart that nothing comes of it; those that have ended are cancelled."""
-        for id_ in ids:
-            self._released.add(id_)
-            self._commands += departure.withdraw(id_, ENDING)
-            outcome = departure.kept.pop(id_, None)
-            if outcome is not None:
-                outcome.status, outcome.reason = Status.CANCELLED, why
-                self._ended(outcome, outcome.attempt)
-
-    def _is_put_off(self, outcome: Outcome, attempt: Attempt, departure: Departure) -> bool:
-        """Tell whether an attempt was stopped for a restart: its task is given back, to run again after it."""
-        if not attempt.cancelled or attempt.struck or attempt.id in departure.expired or attempt.id in self._released:
-            return False
-        if outcome.status is Status.CANCELLED and not outcome.started:
-            self._give_back(attempt)
-            return True
-        if outcome.status not in BAD and outcome.status is not Status.CANCELLED:
-            return False
-        why = "stopped for a restart of the machine"
-        ended = Ended(
-            attempt.number, Status.CANCELLED, outcome.started + self._epoch, outcome.duration, None, why, outcome.output
-        )
-        if self._recorder is not None:
-            self._commands.append(partial(self._recorder.ended, attempt.task.name, ended))
-        self._tallies.pop(attempt.task.name, None)
-        self._planner.requeue(attempt.task, free=outcome.freed)
-        return True
-
-    def _note_overdue(self, event: Overdue) -> None:
-        departure = event.departure
-        if departure is not self._departure:
-            return
-        self._commands += departure.overdue(event, self.flying.values())
-        outcome = departure.broken(event)
-        if outcome is not None:
-            self._ended(outcome, outcome.attempt)
-
-    def _leave(self, departure: Departure) -> None:
-        """End the run, so that the machine can be restarted."""
-        is_stopped = self.stopping or self._planner.is_draining
-        self.wish = None if is_stopped and not departure.wish.by_task else departure.wish
-        self._departure = None
-        self.fallen += self._planner.drain("the machine is to be restarted", cleanups=False)
-        for event in departure.wanted.values():
-            task = event.attempt.task
-            self.flying.pop(event.attempt.id, None)
-            self._finish(task, Finish(success=False, status="waits for a restart of the machine", free=True))
-            about = Details(reason="the machine is to be restarted for it")
-            self._acknowledge([Result(task, Status.CANCELLED, details=about)])
-        for attempt in list(self.flying.values()):  # threads that do not listen
-            del self.flying[attempt.id]
-            self._finish(attempt.task, Finish(success=False, status="does not stop", free=False))
-            about = Details(reason="it was asked to stop for a restart of the machine, and still runs")
-            self._acknowledge([Result(attempt.task, Status.CANCELLED, details=about)])
-        self._record_fallen()
 
     def _record(self, result: Result) -> None:
         """Make a result known: at once, or when the journal has committed it.
@@ -609,7 +579,7 @@ class Decider:
             if fallen:
                 self.fallen += fallen
         if self._kept:
-            self.fresh += plain
+            self._told += plain
 
     @property
     def _is_given_up(self) -> bool:
@@ -621,15 +591,14 @@ class Decider:
             self.error = error
             self.fallen += self._planner.drain("the journal cannot be written", cleanups=False)
         self._unsaid = 0
-        if self._departure is not None:
-            self._refuse(self._departure)
+        self.departing.refuse()
         self._is_odd = True  # nothing is put aside any more
         waiting, self._finishing = self._finishing, {}
         for path, finish in waiting.items():
             task = self._planner.find(path)
             if task is not None:
                 self._finish(task, finish)
-        flying = {attempt.task for attempt in self.flying.values()}
+        flying = {*self._world.adding.kept(), *(attempt.task for attempt in self.flying.values())}
         for task in self._planner.running_tasks():
             if task not in flying:  # it has passed, and that was put aside
                 self.fallen += self._planner.finish(task, free=True)
@@ -637,14 +606,51 @@ class Decider:
     def _tell(self, result: Result) -> None:
         self._results[result.path] = result
         if self._kept:
-            self.fresh.append(result)
+            self._told.append(result)
+
+    # -- streams: see `pexen.sched.stream` ------------------------------------------------------------------------------
+
+    def join(self, stream: Stream) -> None:
+        """Have a stream told all results from now on."""
+        if self._told is self.fresh:
+            self._told = deque()
+        self.streams = (*self.streams, stream)
+
+    def part(self, stream: Stream) -> None:
+        """Tell a stream nothing more."""
+        self.streams = tuple(one for one in self.streams if one is not stream)
+
+    def hand_out(self) -> None:
+        """Tell the loop over the run, and each stream, what has been told since the last time."""
+        told = self._told
+        if told is not self.fresh and told:
+            news = list(told)
+            told.clear()
+            self.fresh += news
+            for stream in self.streams:
+                stream.tell(news)
+            if self._sleepers:
+                self._sleepers.wake(only_for_results=True)
+
+    def _is_held_back(self) -> bool:
+        """Tell whether a bounded stream is full."""
+        return any(stream.is_full(self._unsaid) for stream in self.streams)
 
     def _record_fallen(self) -> None:
         while self.fallen:
             fallen, self.fallen = self.fallen, []
             for one in fallen:
-                status = Status.CANCELLED if one.cancelled else Status.SKIPPED
-                self._record(Result(one.task, status, details=Details(reason=one.reason)))
+                self._record(self._fell(one))
+
+    def _fell(self, one: Fallen) -> Result:
+        """Return the result of a task that will not run any more; that of a service that was up already is how it ended."""
+        earlier = self._earlier.pop(one.task.name, ())
+        status = Status.CANCELLED if one.cancelled else Status.SKIPPED
+        about = Details(reason=one.reason, earlier=earlier)
+        if earlier and one.task.is_service and one.reason == NOT_NEEDED_SERVICE:
+            last = earlier[-1]
+            status, about.reason, about.failure = last.status, last.reason, last.failure
+        return Result(one.task, status, details=about)
 
     def _complete(self, attempt: Attempt, task: Task) -> None:
         """Give an attempt what only some need: number, values, shared layers, units."""
@@ -679,7 +685,7 @@ class Decider:
     def _check_end(self) -> None:
         """Notice that the run is over, or that it can never be (which is a bug, and must not be a hang)."""
         planner = self._planner
-        if self._unjudged or self._unsaid or self._departure is not None:
+        if self._unjudged or self._unsaid or self.departing.departure is not None:
             return
         if planner.is_over():
             if planner.fallen:  # lazy tasks that nobody wanted
@@ -693,10 +699,20 @@ class Decider:
     def fail(self, error: BaseException) -> None:
         """End the run for a bug of ours; whoever drives it raises the error."""
         self.error = error
-        self.over = True
-        for event in self._departure.wanted.values() if self._departure else ():
-            event.answer(ENDING)  # which only leaves a note for whoever waits
+        self.over = self.has_failed = True
+        self.departing.fail()
         self._sleepers.wake()
+
+    def stop_services(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Have those among the attempts torn down that are services others need; return those that are no services.
+
+        A service that nobody needs but who is cancelled with it goes down in its turn.
+        """
+        paths = {one.task.path for one in attempts}
+        for one in attempts:
+            if one.is_up and self._planner.is_needed_but_by(one.task, paths):
+                self._commands += self._services.stop(one)
+        return [one for one in attempts if not one.is_up]
 
     def in_flight(self, tasks: Iterable[Task]) -> list[Attempt]:
         """Return the attempts at these tasks that are in flight."""
@@ -705,4 +721,4 @@ class Decider:
 
 
 _NOTHING_LEFT = Left()
-_OF_THE_RUN = (Committed, Again, Judged, Unrecorded, Broken, Agreed, Overdue)
+_OF_THE_RUN = (Committed, Again, Turned, Judged, Unrecorded, Broken, Agreed, Overdue, Added)

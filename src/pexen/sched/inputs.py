@@ -12,16 +12,23 @@ if TYPE_CHECKING:
 
     from pexen.core.planner import Planner
     from pexen.model.attempt import Attempt
+    from pexen.model.event import Up
     from pexen.model.result import Outcome, Result
     from pexen.model.task import Task
 
 
 class Inputs:
-    """The values and shared dicts among the ``results``. ``defaults`` are the layers of every task's shared dict."""
+    """The values and shared dicts among the ``results``. ``defaults`` are the layers of every task's shared dict.
 
-    def __init__(self, planner: Planner, results: Mapping[str, Result], defaults: tuple[Any, ...]) -> None:
+    ``up`` are the results so far of services that are up.
+    """
+
+    def __init__(
+        self, planner: Planner, results: Mapping[str, Result], up: Mapping[str, Result], defaults: tuple[Any, ...]
+    ) -> None:
         self._planner = planner
         self._results = results
+        self._up = up
         self._defaults = defaults
 
     def values(self, task: Task) -> dict[str, Any]:
@@ -42,8 +49,20 @@ class Inputs:
         item = task.requires[source.index]
         if isinstance(item, Named):
             item = item.requirement
-        values = [self._results[one.name].carried for one in self._planner.providers(task, source.index)]
-        return values if isinstance(item, AllOf) else values[0] if values else None
+        providers = self._planner.providers(task, source.index)
+        values = [value for one in providers for value in self._values_of(one)]
+        if isinstance(item, AllOf) or (len(providers) == 1 and providers[0].meta and providers[0].expand):
+            return values
+        return values[0] if values else None
+
+    def _values_of(self, provider: Task) -> list[Any]:
+        """Return a provider's value; those of what it has made, where it is one with ``expand``."""
+        if not provider.meta or not provider.expand:
+            return [self._of(provider).carried]
+        return [value for one in self._planner.made(provider) for value in self._values_of(one)]
+
+    def _of(self, provider: Task) -> Result:
+        return self._up.get(provider.name) or self._results[provider.name]
 
     def layers(self, task: Task) -> tuple[Any, ...]:
         """Return the layers of the task's shared dict: the defaults, then those of its providers in tree order.
@@ -54,12 +73,12 @@ class Inputs:
             return self._defaults
         found = list(self._defaults)
         for provider in self._planner.all_providers(task):
-            found += self._results[provider.name].details.shared
+            found += self._of(provider).details.shared
         last = {id(layer): index for index, layer in enumerate(found)}
         return tuple(layer for index, layer in enumerate(found) if last[id(layer)] == index)
 
 
-def layers_of(attempt: Attempt, outcome: Outcome) -> tuple[Any, ...]:
+def layers_of(attempt: Attempt, outcome: Outcome | Up) -> tuple[Any, ...]:
     """Return the layers of the shared dict that go to dependants; executables only say what they add."""
     if outcome.shared is None:
         return attempt.shared

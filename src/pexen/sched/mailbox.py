@@ -16,6 +16,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from pexen.model.context import OVER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -38,12 +40,17 @@ class Mailbox:
         self._broken = broken
         self._inbox: deque[Any] = deque()
         self.lock = threading.Lock()
+        self.held = Held(self)
         self._decide = decide
         self._carry_out = carry_out
 
     def post(self, event: Event) -> None:
         """Take one event; decide, unless another thread is deciding."""
         self._inbox.append(event)
+        self._deal_with_all()
+
+    def look(self) -> None:
+        """Decide about what has come while the lock was held for something else."""
         self._deal_with_all()
 
     def _deal_with_all(self) -> None:
@@ -64,15 +71,40 @@ class Mailbox:
                     self._broken(error)
 
     def retire(self) -> None:
-        """Forget every event from now on, and the run: it is closed."""
+        """Forget every event from now on, and the run: it is closed. Who asks for something is told so."""
         with self.lock:
-            self._decide = deque.clear
+            self._decide = _turn_away
             self._carry_out = self._broken = _ignore
 
     def post_all(self, events: Iterable[Event]) -> None:
         """Take several events at once."""
         self._inbox.extend(events)
         self._deal_with_all()
+
+
+class Held:
+    """The mailbox's lock, for those who do not decide: what was posted meanwhile is dealt with when they let go of it."""
+
+    __slots__ = ("_mailbox",)
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+
+    def __enter__(self) -> None:
+        """Take the lock."""
+        self._mailbox.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._mailbox.lock.release()
+        self._mailbox.look()
+
+
+def _turn_away(inbox: deque[Any]) -> None:
+    """Forget what has come; tell whoever waits for an answer."""
+    while inbox:
+        answer = getattr(inbox.popleft(), "answer", None)
+        if answer is not None:
+            answer(OVER)
 
 
 def _ignore(_: object) -> None:

@@ -138,6 +138,11 @@ class Departure:
         """Tell whether nobody runs any more but those that asked, and nobody has told that yet."""
         return not self.is_told and flying.keys() - self.ignored <= self.wanted.keys()
 
+    @property
+    def ends_the_run(self) -> bool:
+        """Whether all that asked end, and the run with them; else one of them takes the machine down while it runs."""
+        return all(map(self._ends_here, self.wanted.values()))
+
     def told(self) -> list[RebootWanted]:
         """Return what the journal is to be told."""
         self.is_told = True
@@ -196,7 +201,7 @@ class Departure:
 
     def may_leave(self, flying: Mapping[int, Attempt], *, stopping: bool) -> bool:
         """Tell whether the run may end. A run that is ``stopping`` may be so because the machine already goes down."""
-        ready = self.is_agreed and (stopping or all(map(self._ends_here, self.wanted.values())))
+        ready = self.is_agreed and (stopping or self.ends_the_run)
         return ready and (self.is_late or not flying.keys() - self.ignored)
 
     def withdraw(self, id_: int, why: str) -> list[Callable[[], object]]:

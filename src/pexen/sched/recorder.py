@@ -16,11 +16,14 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pexen.model.call import EXECUTE
+from pexen.model.context import UNWRITABLE
 from pexen.model.result import Outcome, Result, Status
+from pexen.sched.heirs import NOT_SAID
 from pexen.sched.reboot import Agreed
 from pexen.sched.resume import Before
 from pexen.sched.world import Committed, Unrecorded
@@ -33,7 +36,7 @@ from pexen.state.reader import read
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from pexen.core.planner import Planner
+    from pexen.core.planner import Fallen, Planner
     from pexen.errors import PexenError
     from pexen.model.attempt import Attempt
     from pexen.model.event import RebootWanted
@@ -74,7 +77,10 @@ class Recorder:
         """For what was put aside, and what is pending: held from appending a record to noting what is to be done then."""
         self._pending: dict[int, Callable[[list[Result]], None] | list[Result]] = {}
         self._answers: dict[tuple[int, int], Callable[[str], None]] = {}
-        """Who waits for the record of a report; each is told once."""
+        """Who waits for a record; each is told once."""
+        self._asked: list[tuple[int, tuple[int, int]]] = []
+        """Up to which record it has to be safe for which of them."""
+        self._safe = 0
         self._held: dict[int, Attempt] = {}
         """Attempts that wait for the record of their start, by id."""
         self._elided = 0
@@ -85,8 +91,10 @@ class Recorder:
         )  # fmt: skip
         self.folder = self.journal.folder
         self.forgets = self.journal.forgets
+        self._safe = self.journal.committed
         try:
-            self.before = Before(read(self.folder) if self.journal.last else None, may)
+            root = str(about.get("root", ""))
+            self.before = Before(read(self.folder) if self.journal.last else None, may, root)
             self._begin(durability, dict(about))
         except BaseException:
             self.journal.close()
@@ -112,9 +120,12 @@ class Recorder:
 
     # -- the plan, and what is known of it ----------------------------------------------------------------------------
 
-    def plan(self, tasks: Iterable[Task], planner: Planner, *, on_the_fly: bool) -> None:
-        """Record tasks that were admitted, and recall what is known of them. Call it before any of them can start."""
-        made, before = plan.added if on_the_fly else plan.task, self.before
+    def plan(self, tasks: Iterable[Task], planner: Planner, *, on_the_fly: bool, by: str = "") -> None:
+        """Record tasks that were admitted, perhaps ``by`` the task at a path, and recall what is known of them.
+
+        Call it before any of them can start.
+        """
+        made, before = partial(plan.added, by=by) if on_the_fly else plan.task, self.before
         listed = list(tasks)
         known: dict[int, records.Json] = {}
         for key, group in groupby(listed, _alike):
@@ -126,14 +137,54 @@ class Recorder:
                 if key != id(alike[0]):
                     known[key] = record
             if before:
-                alike = [task for task in alike if not before.take_over(task, record["fingerprint"], planner)]
+                mark = record["fingerprint"]
+                alike = [
+                    one for one in alike if not before.take_over(one, mark, planner) or before.is_new_heir(one.name, by)
+                ]
             for one in plan.together(record, [task.path or task.name for task in alike], _LONGEST):
                 self.journal.append(one)
         if before:
-            for path, why in before.run_again(listed, planner, on_the_fly=on_the_fly).items():
-                self.journal.append(plan.again(path, why))
-            for result in before.take_decided():
-                self.journal.append(records.result(result, self.folder)[0])
+            self._record_again(before.run_again(listed, planner, on_the_fly=on_the_fly))
+
+    def readmit(self, planner: Planner) -> list[Fallen]:
+        """Admit what finished tasks have added in a run before, as far as they are recalled and not run again.
+
+        Returns those that can never run. Call it after `plan`; what is admitted is recorded and recalled like that.
+        """
+        before = self.before
+        if not before.heirs:
+            return []
+        due, fallen = before.heirs.admit(before, planner)
+        for one in due:
+            if not before.take_over(one.task, one.fingerprint, planner):
+                self.journal.append({**one.record, "fingerprint": one.fingerprint})
+            elif one.runs_again:
+                before.run_anew(one.task.name, NOT_SAID)
+        self._record_again(before.run_again([one.task for one in due], planner, on_the_fly=True))
+        before.note_readmitted()
+        return fallen
+
+    def _record_again(self, again: Mapping[str, str]) -> None:
+        for path, why in again.items():
+            self.journal.append(plan.again(path, why))
+        for result in self.before.take_decided():
+            self.journal.append(records.result(result, self.folder)[0])
+
+    def tell_when_safe(self, attempt: Attempt, answer: Callable[[str], None]) -> None:
+        """Call ``answer`` when everything recorded so far is safe: with nothing, or why it never will be."""
+        key = attempt.id, id(answer)
+        self._answers[key] = answer
+        with self._lock:
+            last = self.journal.last
+            is_safe = self._safe >= last
+            if not is_safe:
+                self._asked.append((last, key))
+        if is_safe:
+            self._answer(key, "")
+        else:
+            self.journal.push()
+        if self.journal.failure is not None:
+            self._answer_all(UNWRITABLE)
 
     # -- restarts of the machine --------------------------------------------------------------------------------------
 
@@ -199,7 +250,7 @@ class Recorder:
         self._append(records.report(attempt, what), does=does)
         self.journal.push()
         if self.journal.failure is not None:
-            self._answer_all("the journal cannot be written")
+            self._answer_all(UNWRITABLE)
 
     def _answer(self, key: tuple[int, int], text: str) -> None:
         answer = self._answers.pop(key, None)
@@ -318,6 +369,12 @@ class Recorder:
     def _committed(self, seq: int) -> None:
         with self._lock:
             due = [self._pending.pop(one) for one in sorted(self._pending) if one <= seq]
+            self._safe = seq
+            told = [key for last, key in self._asked if last <= seq]
+            if told:
+                self._asked = [one for one in self._asked if one[0] > seq]
+        for key in told:
+            self._answer(key, "")
         if due:
             self._do(due)
 
@@ -334,7 +391,7 @@ class Recorder:
     def _failed(self, error: PexenError) -> None:
         self.post(Unrecorded(error))
         self._refuse_held()
-        self._answer_all("the journal cannot be written")
+        self._answer_all(UNWRITABLE)
 
 
 def _alike(task: Task) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pexen.errors import StateError
 from pexen.model.call import parameter_of
 from pexen.model.result import Details, Result, Status
+from pexen.sched.heirs import Heirs
 from pexen.state import records
 from pexen.state.lock import Holder
 from pexen.state.values import Unstorable
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pexen.model.task import Task
     from pexen.sched.reboot import Reboots
     from pexen.state.reader import Record, Story
+
+
+CHANGED = "it has changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,11 @@ class Before:
 
     By path: ``recalled`` are results, ``earlier`` the attempts of unfinished tasks, ``reboots`` how often the machine was
     restarted for one, ``shared`` its dict as it left it then, ``reported`` what it had reported. ``deps_ok`` are those that
-    failed and said that their dependants may run. ``changes`` is set by the first `run_again`.
+    failed and said that their dependants may run. ``heirs`` are tasks that others have added. ``changes`` is set by the first
+    `run_again`. ``root`` is that of the tree now.
     """
 
-    def __init__(self, record: Record | None, may: Reboots) -> None:
+    def __init__(self, record: Record | None, may: Reboots, root: str = "") -> None:
         self.recalled: dict[str, Result] = {}
         self.earlier: dict[str, tuple[Ended, ...]] = {}
         self.deps_ok: set[str] = set()
@@ -62,6 +67,9 @@ class Before:
         self._record = record
         self._stories: Mapping[str, Story] = record.stories if record else {}
         self._left = {path for one in record.sessions for path in one.left} if record else set()
+        then = str(self.dead.get("root", ""))
+        self.heirs = Heirs(self._stories, moved=bool(root and then and root != then))
+        self.readmitted = self.heirs.admitted
         self._may = may
         self._suspects: set[str] = set()
         self._decided: list[Result] = []
@@ -70,6 +78,12 @@ class Before:
         self._new: list[str] = []
         self._changed: list[str] = []
         self._again: dict[str, str] = {}
+        self._anew: list[Task] = []
+        self._known_again: dict[str, str] = {}
+        self._is_at_the_start = True
+        self._said: list[str] = []
+        self._disowned: set[str] = set()
+        """Tasks that are to add again what is still theirs."""
 
     def __bool__(self) -> bool:
         """Tell whether there was a run before."""
@@ -88,7 +102,7 @@ class Before:
     @property
     def notices(self) -> list[str]:
         """What is to be said about the journal itself, in words."""
-        return list(self._record.notices) if self._record else []
+        return [*self._record.notices, *self._said] if self._record else []
 
     @property
     def dead(self) -> Mapping[str, Any]:
@@ -128,8 +142,9 @@ class Before:
             return False
         if story.fingerprint != fingerprint:
             self._changed.append(task.name)
+            self._disowned.add(task.name)
             if story.is_finished:
-                self._again[task.name] = "it has changed"
+                self._again[task.name] = CHANGED
             return False
         if story.is_finished:
             self._recall(task, story)
@@ -191,6 +206,23 @@ class Before:
 
     # -- what has to run again ----------------------------------------------------------------------------------------
 
+    def run_anew(self, path: str, why: str) -> bool:
+        """Have a finished task run again, since it has to add tasks again; False when it may not. Called before `run_again`."""
+        known = self.recalled.get(path)
+        if known is not None and known.task.once:
+            self._said.append(f"{path} runs at most once, and {why}")
+            return False
+        if known is not None:
+            del self.recalled[path]
+            self._again[path] = why
+            self._anew.append(known.task)
+        return True
+
+    def is_new_heir(self, path: str, by: str) -> bool:
+        """Tell whether the journal does not say of a task that the task at ``by``, as it is now, has added it."""
+        story = self._stories.get(path)
+        return bool(by) and (story is None or story.by != by or by in self._disowned)
+
     def run_again(self, tasks: list[Task], planner: Planner, *, on_the_fly: bool) -> dict[str, str]:
         """Take those out of what was recalled that have to run again; return them, with the reason."""
         again, self._again = self._again, {}
@@ -199,7 +231,8 @@ class Before:
             if known is not None and known.status is Status.LOST and not task.once:
                 again[task.name] = "it was lost"
                 del self.recalled[task.name]
-        unfinished = [task for task in tasks if task.name not in self.recalled]
+        unfinished = [task for task in tasks if task.name not in self.recalled] + self._anew
+        self._anew = []
         needed = self._needed_later({task.name for task in tasks})
         while needed or unfinished:
             if not needed:
@@ -211,8 +244,10 @@ class Before:
                     again[path] = why
                     unfinished.append(self.recalled.pop(path).task)
             needed = []
+        self._disowned |= again.keys()
+        self._known_again.update((path, why) for path, why in again.items() if why != CHANGED)
         if not on_the_fly:
-            self._note_changes({task.name for task in tasks}, again)
+            self._note_changes({task.name for task in tasks})
         return again
 
     def _needed_later(self, here: set[str]) -> list[tuple[str, bool]]:
@@ -221,14 +256,23 @@ class Before:
         edges = [edge for one in later for edge in one.plan.get("requires", ())]
         return [(path, "to" in edge) for edge in edges for path in edge["paths"]]
 
-    def _note_changes(self, here: set[str], again: Mapping[str, str]) -> None:
+    def note_readmitted(self) -> None:
+        """Note in ``changes`` what has become of tasks that others have added, as long as nothing has run."""
+        if self.changes is not None and self._is_at_the_start:
+            self.changes = replace(
+                self.changes, finished=len(self.recalled), changed=tuple(self._changed),
+                again=tuple(self._known_again.items()),
+            )  # fmt: skip
+            self._is_at_the_start = False
+
+    def _note_changes(self, here: set[str]) -> None:
         stories = self._stories.values()
         self.changes = Changes(
             finished=len(self.recalled),
             new=tuple(self._new),
             changed=tuple(self._changed),
             removed=tuple(one.path for one in stories if one.path not in here and not one.is_added),
-            again=tuple((path, why) for path, why in again.items() if why != "it has changed"),
+            again=tuple(self._known_again.items()),
         )
 
 
@@ -240,6 +284,8 @@ def _needed_by(task: Task, planner: Planner) -> list[tuple[str, bool]]:
 
 def _gone(known: Result, *, has_value: bool) -> str:
     """Return why a finished task has to run again for one that requires it, perhaps its value; empty when it has not."""
+    if known.task.is_service:
+        return "a service: it is not up any more"
     if known.task.once:
         return ""
     if known.task.volatile:

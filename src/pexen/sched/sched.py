@@ -19,15 +19,17 @@ from pexen.model.meta import duration
 from pexen.model.result import Results
 from pexen.model.task import Task, as_task
 from pexen.sched.around import check as check_around
+from pexen.sched.group import Group
 from pexen.sched.reboot import Reboots
 from pexen.sched.run import Run, Running
 from pexen.sched.verdict import checked
 from pexen.sched.world import DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
-    from pexen.core.planner import Explanation, Fallen
+    from pexen.core.explain import Explanation
+    from pexen.core.planner import Fallen
     from pexen.model.result import Result
     from pexen.model.waiver import Waiver
     from pexen.pool.base import Pool
@@ -53,7 +55,8 @@ class Sched:
     """A set of tasks and how to run them.
 
     ``tasks`` are `pexen.Task` values, decorated functions or any callables. ``pool`` is where they run (by default
-    threads for callables, and commands); ``pools`` are others by the name tasks give in ``pool=``. ``resources`` are
+    threads for callables, and commands); ``pools`` are others by the name tasks give in ``pool=``. ``groups`` are
+    `pexen.Group` values, which may stand among the tasks as well. ``resources`` are
     amounts or lists of unit names, ``shared`` the defaults of every task's shared dict, ``poison`` whether any
     uncontrolled failure poisons what the task claimed, ``backlog`` how many results may wait for the loop over `run`,
     ``maxfail`` after how many failures nothing more is started but clean-ups. ``durations`` returns what is known of
@@ -79,6 +82,7 @@ class Sched:
         *,
         pool: Pool | None = None,
         pools: Mapping[str, Pool] | None = None,
+        groups: Iterable[Group] = (),
         resources: Mapping[str, float | Sequence[str]] | None = None,
         shared: Mapping[str, Any] | None = None,
         poison: bool = False,
@@ -119,7 +123,8 @@ class Sched:
         self._backlog = max(1, backlog)
         self._lock = threading.Lock()
         self._run: Run | None = None
-        self.add(tasks)
+        self._groups: dict[str, Pool] = {}
+        self.add([*groups, *tasks])
 
     @property
     def results(self) -> Results:
@@ -128,18 +133,34 @@ class Sched:
 
     def add(self, tasks: Iterable[Any]) -> None:
         """Admit more tasks, before, during or after a run; all of them or, with a `DefinitionError`, none."""
-        items = [item if item.__class__ is Task else as_task(item) for item in tasks]
+        groups: list[Group] = []
+        items = [item if item.__class__ is Task else _as_task(item, groups) for item in tasks]
+        if groups:
+            items = [*filter(None, items), *self._add_groups(groups)]
         if self._recording is not None:
             _refuse_repeated_names(items)
+        if len(items) <= _MANY:
+            self._admit(items)
+            return
         with _without_gc():
             self._admit(items)
 
+    def _add_groups(self, groups: list[Group]) -> list[Task]:
+        """Make the groups; return their tasks, which say now that they are members."""
+        members: list[Task] = []
+        fresh = {}
+        for group in groups:
+            members += group.members()
+            with self._lock if self._run is None else self._run.lock:
+                name = self._planner.add_group(group.name, is_ordered=group.ordered)
+            fresh[name] = _with_commands(group.pool, None)[DEFAULT]
+        self._groups.update(fresh)
+        if self._run is not None:
+            self._run.add_groups(fresh)
+        return members
+
     def _admit(self, items: list[Task]) -> None:
-        for item in items:
-            if item.meta and not _LATER.isdisjoint(item.meta):
-                raise _not_yet(item)
-            if item.meta and "around" in item.meta:
-                check_around(item)
+        _vet(items)
         with self._lock:
             run = self._run
             if run is None:
@@ -161,6 +182,12 @@ class Sched:
         finally:
             run.close()
         run.wait()  # raises what has gone wrong since: the last record could not be written
+
+    def __aiter__(self) -> AsyncIterator[Result]:
+        """Run, as `run` does, in a running event loop: ``async for result in sched``. See `pexen.sched.aio.results_of`."""
+        from pexen.sched.aio import results_of  # asyncio, for those who have it anyway
+
+        return results_of(self)
 
     def open(self) -> Run:
         """Run, driven by the caller: from one thread `Run.take` until that returns None, then `Run.close`."""
@@ -237,6 +264,7 @@ class Sched:
                 self._planner,
                 self._pools,
                 self._results,
+                groups=self._groups,
                 early=early,
                 kept=kept,
                 consumed=consumed,
@@ -253,6 +281,7 @@ class Sched:
                 subreap=self._subreap,
                 recorder=recorder,
                 reboots=self._reboots,
+                vet=_vet,
                 at_end=self._end,
             )
         run.begin()
@@ -274,6 +303,7 @@ class Sched:
             if len(left) > self._planner.unfinished:
                 left = [task for task in left if not self._planner.is_final(task)]
             recorder.plan(left, self._planner, on_the_fly=False)
+            self._early.extend(recorder.readmit(self._planner))
             recorder.push()
         except BaseException:
             recorder.journal.close()
@@ -315,15 +345,24 @@ def run(tasks: Iterable[Any], *, workers: int | None = None, **options: Any) -> 
     return Sched(tasks, **options).wait()
 
 
-_LATER = frozenset({"service", "group", "expand"})
-"""Metadata that would change what a run means, and that this version does not act upon."""
+_MANY = 100
+"""Tasks that are worth pausing the garbage collector for."""
 
 
-def _not_yet(task: Task) -> DefinitionError:
-    key = min(_LATER.intersection(task.meta))
-    return DefinitionError(
-        f"{task.name}: {key!r} is not supported by this version of pexen", hint="see docs/metadata.md"
-    )
+def _as_task(item: Any, groups: list[Group]) -> Any:
+    """Return the task that an item stands for; of a group, which is put to the others, nothing."""
+    if isinstance(item, Group):
+        groups.append(item)
+        return None
+    return as_task(item)
+
+
+def _vet(tasks: Iterable[Task]) -> None:
+    """Raise `DefinitionError` for a task that no run could run."""
+    for task in tasks:
+        if task.meta:
+            if "around" in task.meta:
+                check_around(task)
 
 
 def _refuse_repeated_names(tasks: Iterable[Task]) -> None:
@@ -361,4 +400,9 @@ def _with_commands(pool: Pool | None, pools: Mapping[str, Pool] | None) -> dict[
             raise DefinitionError("both pool= and pools['default'] are given")
         named[DEFAULT] = pool
     named.setdefault(DEFAULT, LocalPool())
+    for one in named.values():
+        if isinstance(one, type) or not hasattr(one, "executes"):
+            wraps = not isinstance(one, type) and hasattr(one, "submit")
+            hint = "pexen.ExecutorPool(executor)" if wraps else "pexen.ProcessPool(workers=4)"
+            raise DefinitionError(f"this is no pool: {one!r}", hint=hint)
     return {name: one if one.executes else LocalPool(callables=one) for name, one in named.items()}

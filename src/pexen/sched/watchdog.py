@@ -41,6 +41,8 @@ WARNED = 0.8
 """The part of its limit after which people are told that an attempt is still running."""
 WORTH = 5.0
 """Seconds of a limit below which nobody is told."""
+TEARDOWN = 60.0
+"""Seconds that the teardown of a service may take that has no limit of its own."""
 NEVER = float("inf")
 
 
@@ -145,6 +147,16 @@ class Watchdog:
         due = min(self._end, self.clock() + min((one for one in spans if one is not None), default=NEVER))
         attempt.watch = Watch(span, silence, due)
         self._set(due)
+
+    def watch_teardown(self, attempt: Attempt) -> None:
+        """Watch the teardown of a service from now on: it may take as long as its start, or else `TEARDOWN`."""
+        self.watch(attempt)
+        watch, now = attempt.watch, self.clock()
+        attempt.heard = now
+        watch.span = TEARDOWN if watch.span is None else watch.span
+        watch.limit = Limit(watch.span, now)
+        watch.due = 0.0
+        self._set(now)
 
     def change(self, attempt: Attempt, what: str, seconds: float) -> None:
         """Take in that an attempt changes its own limit."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pexen.model.result import Result
     from pexen.model.task import Task
     from pexen.pool.base import Pool
+    from pexen.sched.adding import Adding
     from pexen.sched.recorder import Recorder
 
 DEFAULT = "default"
@@ -23,19 +24,21 @@ WAKE: Any = None
 
 
 class Lane:
-    """A pool in a run: its name, how many attempts it has in flight, and how many of those are commands.
+    """A pool in a run: its name, how many attempts it has in flight, how many of those are commands, and services that are up.
 
     A pool may run callables in one place and commands in another. That no more than its workers run at once is seen to
     here: a command is never handed out ahead of time, and while one is in flight nothing else is either.
     """
 
-    __slots__ = ("commands", "in_flight", "name", "pool")
+    __slots__ = ("commands", "in_flight", "name", "pool", "reserved")
 
     def __init__(self, name: str, pool: Pool) -> None:
         self.name = name
         self.pool = pool
         self.in_flight = 0
         self.commands = 0
+        self.reserved = 0
+        """Workers that belong to services which are up: as many more than the pool's own run at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,13 @@ class Again:
     """A task may be tried again."""
 
     task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """The pool of the group whose turn it is has been opened, or closed."""
+
+    is_open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +93,19 @@ class World:
     """What the decider has done by others, outside of the lock but for `limit`.
 
     ``judge`` takes a result and posts `Judged`; ``waives`` tells whether there are waivers for all tasks. ``later`` posts an
-    event after seconds. ``limit`` changes an attempt's time limit. ``recorder`` has the journal, where there is one.
-    ``reboots`` is what may be done about restarts of the machine.
+    event after seconds. ``limit`` changes an attempt's time limit. ``tear_down`` has a service torn down, under watch; ``turn``
+    has a pool opened ("open") or closed ("close") for a group, and posts `Turned`. ``adding`` takes in what tasks add.
+    ``notice`` tells people something. ``recorder`` has the journal, where there is one. ``reboots`` is what may be done about
+    restarts of the machine.
     """
 
     judge: Callable[[Result], None]
     waives: bool
     later: Callable[[float, Any], None]
     limit: Callable[[Attempt, str, float], None]
+    tear_down: Callable[[Attempt], None]
+    turn: Callable[[str, Pool], None]
+    adding: Adding
+    notice: Callable[[str], None]
     recorder: Recorder | None = None
     reboots: Reboots = field(default_factory=Reboots)

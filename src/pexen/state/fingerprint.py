@@ -1,9 +1,9 @@
 """Fingerprints: by which a resumed run sees that a task is not the one it was.
 
 Over what the plan says of the task (what it runs, metadata, requirements as they were written, names it provides), the
-contents of the executable (and of the script, where that is an interpreter), and the code of the function. Of code it is
-the compiled form, without line numbers: a comment changes nothing, another Python version everything. What a function
-calls is not looked at.
+contents of the executable (and of the script, where that is an interpreter; and of the one that takes it down), and the code
+of the function. Of code it is the compiled form, without line numbers: a comment changes nothing, another Python version
+everything. What a function calls is not looked at.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ def fingerprint(what: Task, record: Mapping[str, Any]) -> str:
         record.get("meta"), record.get("left_out"),
     ]  # fmt: skip
     digest = blake2b(codec.with_json().encode(said), digest_size=8)
-    digest.update(_of_command(what.callable) if type(what.callable) is Command else _of_callable(what.callable))
+    if type(what.callable) is Command:
+        digest.update(_of_command(what.callable) + _of_teardown(what.callable, what.teardown))
+    else:
+        digest.update(_of_callable(what.callable))
     return digest.hexdigest()
 
 
@@ -51,6 +54,12 @@ def _of_command(command: Command) -> bytes:
     if _INTERPRETER.fullmatch(os.path.basename(command.argv[0])):
         files += [one for one in command.argv[1:] if not one.startswith("-")][:1]
     return b"".join(_of_path(os.path.join(command.cwd or "", one)) for one in files)
+
+
+def _of_teardown(command: Command, teardown: str | None) -> bytes:
+    """Return a digest of the file that a tear-down begins with, where that is in the folder."""
+    word = teardown.split(None, 1)[0] if teardown and not teardown.isspace() else ""
+    return _of_path(os.path.join(command.cwd or "", word)) if word else b""
 
 
 _INTERPRETER = re.compile(r"(ba|da|k|z)?sh|(python|pypy|perl|ruby|lua|tclsh|guile)[0-9.]*|node|php|awk|Rscript")
@@ -79,7 +88,7 @@ def _of_callable(what: Any) -> bytes:
     held = b""
     for _ in range(10):
         kind = type(what)
-        if hasattr(kind, "pexen_where"):  # one that lives in another process, see `pexen.factory.carried`
+        if hasattr(kind, "pexen_where"):  # one that lives in another process, see `pexen.model.carried`
             return held + str(what.digest).encode()
         if kind is partial:
             held += _of_constant(what.args) + _of_constant(tuple(sorted(what.keywords.items())))

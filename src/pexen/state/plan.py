@@ -8,8 +8,11 @@ sees from ``left_out`` that it is not all there.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
+from zlib import crc32
 
+from pexen.model.carried import Carried
 from pexen.model.command import Command
 from pexen.model.meta import FIELDS, AllOf, AnyOf, Named, TreeLock
 from pexen.model.task import Task
@@ -51,7 +54,51 @@ def added(what: Task, fingerprint: str, bound: Bindings = (), after: Iterable[st
     record["kind"] = "added"
     if by:
         record["by"] = by
+        if "call" in record["what"]:
+            record["how"] = _how(what.callable)
     return record
+
+
+def _how(what: Any) -> Json:
+    """Return what it takes to call a function without importing it here: what it is like, and which modules lead to it."""
+    from pexen.model.carry import address_of, summary_of  # only who adds tasks pays for it
+
+    address = what.address if type(what) is Carried else address_of(what) or NOTHING
+    how = {key: address[key] for key in ("modules", "via") if address.get(key)}
+    return {**how, "summary": what.summary if type(what) is Carried else summary_of(what)}
+
+
+def called_from(record: Mapping[str, Any]) -> Carried | None:
+    """Return what stands for the function of an ``added`` record, which is imported when it is called.
+
+    None where the record does not lead to it, and when its source is not what it was.
+    """
+    module, _, names = str(record["what"].get("call", "")).partition(":")
+    how = record.get("how", NOTHING)
+    if not module or "summary" not in how:
+        return None
+    address = {"module": module, "names": names, "modules": how.get("modules", {}), "via": how.get("via")}
+    summary = how["summary"]
+    return Carried(address, summary) if _is_there(summary["where"], summary["digest"]) else None
+
+
+@lru_cache(256)
+def _is_there(where: str, digest: str) -> bool:
+    """Tell whether a file still has the lines with this digest, see `pexen.model.carry`, wherever they stand by now."""
+    if not digest:
+        return True
+    check, size = int(digest[:8], 16), int(digest[8:], 16)
+    try:
+        with open(where.rpartition(":")[0], "rb") as file:
+            data = file.read()
+    except OSError:
+        return False
+    at = 0
+    while at < len(data):
+        if crc32(data[at : at + size]) == check:
+            return True
+        at = data.find(b"\n", at) + 1 or len(data)
+    return False
 
 
 def together(record: Json, paths: list[str], most: int) -> Iterator[Json]:
@@ -109,6 +156,9 @@ def _callable(what: Any) -> Json:
             record["shell"] = True
         return record
     kind = type(what)
+    if kind is Carried:
+        where = what.address
+        return {"call": f"{where['module']}:{where['names']}"} if "module" in where else {"name": what.__name__}
     if kind not in _NAMED:
         return {"name": type.__dict__["__qualname__"].__get__(kind)}
     module, name = what.__module__, what.__qualname__

@@ -72,9 +72,10 @@ class Story:
 
     ``status`` is that of its result, empty without one; ``again`` why it is to run again although it has one; ``seq`` the
     number of the result's record, ``place`` its place in there; ``attempts`` how often it was started and not returned;
-    ``by`` who added it on the fly. ``reboots`` is how often the machine was restarted for it, ``rebooted`` the last request for
-    that, ``crashes`` how often it was alone when the machine went down unannounced; ``is_suspect`` tells that it ran then,
-    alone or not. What is ``raw`` are records as they were read, without what others share with it.
+    ``by`` who added it on the fly, no more once that task is to run again. ``reboots`` is how often the machine was restarted
+    for it, ``rebooted`` the last request for that, ``crashes`` how often it was alone when the machine went down unannounced;
+    ``is_suspect`` tells that it ran then, alone or not. What is ``raw`` are records as they were read, without what others
+    share with it.
     """
 
     __slots__ = (
@@ -156,6 +157,8 @@ class Record:
         """How often the machine was restarted between two sessions, announced or not."""
         self.duplicates = 0
         """Results that came after the first one and do not count."""
+        self._heirs: dict[str, list[Story]] = {}
+        """By the path of who has added them."""
         self._damaged_ok = damaged_ok
         self._scanner = Scanner(damaged_ok=damaged_ok)
         self._identity = (0, 0)
@@ -328,14 +331,27 @@ class Record:
         for path in record["paths"] if "paths" in record else [record["path"]]:
             story = self._story(path)
             if story.fingerprint not in {"", record["fingerprint"]}:
+                self._disown(path)
                 self._unfinished(path).start_anew(keep=bool(story.status and not story.anew))
             story.fingerprint, story.raw_plan = record["fingerprint"], body
             if record["kind"] == "added":
-                story.is_added, story.by = True, record.get("by", "")
+                self._take_heir(story, record.get("by", ""))
+
+    def _take_heir(self, story: Story, by: str) -> None:
+        story.is_added, story.by = True, by
+        if by:
+            self._heirs.setdefault(by, []).append(story)
+
+    def _disown(self, path: str) -> None:
+        """Forget what a task has added that is to run again: it is its own again if that adds it again."""
+        for story in self._heirs.pop(path, ()):
+            if story.by == path:
+                story.by = ""
 
     def _take_again(self, record: Mapping[str, Any], _body: bytes) -> None:
         story = self._story(record["path"])
         if story.status:
+            self._disown(story.path)
             story.again = record["why"] or "asked for"
             story.anew = story.anew or Story(story.path)
 

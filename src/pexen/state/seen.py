@@ -42,7 +42,8 @@ class Seen(NamedTuple):
     """What a run has seen of a task.
 
     ``status`` is the one people saw, ``original`` the one before a waiver; both are empty for a task that the run has not got
-    to. ``duration`` is that of the last attempt in seconds, None where there was none. ``fell`` says that it was not run for
+    to. ``duration`` is that of the last attempt in seconds, None where there was none, and for services: how long they were up is
+    how long others took. ``fell`` says that it was not run for
     the sake of another one. ``at`` is when, in seconds since the epoch, ``run`` the name of the run.
     """
 
@@ -103,9 +104,18 @@ def _of_story(record: Record, story: Story, began: float, run: str) -> Seen:
     last = result.get("ended") or {}
     original = _original(story)
     fell = bool(result) and not last and _has_fallen(record, story)
-    duration = _sane(last.get("duration"))
+    duration = None if _is_service(story) else _sane(last.get("duration"))
     at = _number(last.get("start")) or began
     return Seen(story.status, original, duration, story.attempts, story.fingerprint, fell, at, run)
+
+
+def _is_service(story: Story) -> bool:
+    if (
+        b'"service"' not in story.raw_plan and b'"teardown"' not in story.raw_plan
+    ):  # almost always, and not decoded for that
+        return False
+    meta = story.plan.get("meta", {})
+    return bool(meta.get("service") or meta.get("teardown"))
 
 
 def _has_fallen(record: Record, story: Story) -> bool:

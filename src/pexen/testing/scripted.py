@@ -8,9 +8,13 @@ it. Use it with ``Sched.open``, and everything happens in the test's own thread,
     pool.end("compile", Status.CRASHED)
     assert pool.running() == ["compile"]  # it is tried again
 
+A service is held as well, and comes up when the test says so with `ScriptedPool.up`. It stays among those that are
+`running` until `end`; when the run asks for its teardown, that is noted in ``torn_down``.
+
 *Beforehand*: attempts that the script covers end by themselves in virtual time, in the order of their ends and of
 submission, one with each `run_queued`. As with an `InlinePool` the thread that drives the run calls that, so
-``Sched(tasks, pool=ScriptedPool(script)).wait()`` goes through without any other thread.
+``Sched(tasks, pool=ScriptedPool(script)).wait()`` goes through without any other thread. A service that the script covers
+comes up at once, and ends as the step says when it is torn down.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pexen.errors import PoolError, nearest
-from pexen.model.event import Reported, Returned
+from pexen.model.event import Reported, Returned, Up
 from pexen.model.result import Outcome, Report, Status
 from pexen.pool.base import Survivors, outcome_of
 from pexen.testing.clock import VirtualClock
@@ -40,7 +44,8 @@ class Step:
     """How one attempt ends. ``error`` is an exception that the task raises; it decides the status then.
 
     ``reports`` come just before the end. ``seconds`` is how long it takes, where the script knows better than the
-    pool's ``durations``. ``lost`` hands the attempt back instead: its worker died before it started.
+    pool's ``durations``. ``lost`` hands the attempt back instead: its worker died before it started. Of a service it says
+    how the teardown ends; ``value`` and ``shared`` are known, and ``reports`` given, when it comes up.
     """
 
     status: Status = Status.PASSED
@@ -75,7 +80,8 @@ class ScriptedPool:
     one counts for all further attempts. With ``otherwise`` that holds for all other paths as well. Without ``durations``
     and ``clock`` everything takes no time. With ``obeys=False`` attempts that are asked to stop do not.
 
-    ``submitted`` and ``asked`` are the paths of all attempts ever submitted, and of those asked to stop.
+    ``submitted``, ``asked`` and ``torn_down`` are the paths of all attempts ever submitted, of those asked to stop, and of
+    the services whose teardown was asked for, each in order.
     """
 
     executes = True
@@ -96,6 +102,7 @@ class ScriptedPool:
         self.clock = VirtualClock() if clock is None else clock
         self.submitted: list[str] = []
         self.asked: list[str] = []
+        self.torn_down: list[str] = []
         self._script = {path: [as_step(one) for one in ends] for path, ends in (script or {}).items()}
         self._otherwise = None if otherwise is None else [as_step(otherwise)]
         self._timed = clock is not None or durations is not None
@@ -104,6 +111,7 @@ class ScriptedPool:
         self._counts: dict[str, int] = {}
         self._held: dict[str, Attempt] = {}
         self._due: dict[str, Appointment] = {}
+        self._up: dict[str, Step | None] = {}
         self._mailbox: Mailbox | None = None
 
     # -- the pool -------------------------------------------------------------------------------------------------
@@ -123,7 +131,10 @@ class ScriptedPool:
         if steps:
             count = self._counts[path] = self._counts.get(path, 0) + 1
             step = steps[min(count, len(steps)) - 1]
-            self._due[path] = self.clock.call_later(self._seconds(attempt, step), lambda: self._carry_out(path, step))
+            does, seconds = self._carry_out, self._seconds(attempt, step)
+            if attempt.task.is_service and not step.lost:
+                does, seconds = self._come_up, 0.0
+            self._due[path] = self.clock.call_later(seconds, lambda: does(path, step))
 
     def cancel(self, attempt: Attempt, *, force: bool) -> None:
         """End the attempt as cancelled, at once; one that does not obey only when forced."""
@@ -132,6 +143,15 @@ class ScriptedPool:
         self.asked.append(path)
         if (force or self._obeys) and self._held.get(path) is attempt:
             self.end(path, Status.CANCELLED)
+
+    def tear_down(self, attempt: Attempt) -> None:
+        """Note that the teardown of a service is wanted, and make an appointment for its end where the script says how."""
+        path = attempt.task.name
+        self.torn_down.append(path)
+        step = self._up.get(path)
+        if step is not None:
+            end = Step(step.status, reason=step.reason, error=step.error)
+            self._due[path] = self.clock.call_later(self._seconds(attempt, step), lambda: self._carry_out(path, end))
 
     def close(self) -> Survivors:
         """End what is held as cancelled."""
@@ -156,6 +176,14 @@ class ScriptedPool:
     def running(self) -> list[str]:
         """Return the paths of the attempts that are held, in order of submission."""
         return list(self._held)
+
+    def services(self) -> list[str]:
+        """Return the paths of the services that are up, in the order in which they came up."""
+        return list(self._up)
+
+    def up(self, path: str, value: Any = None, *, shared: Any = None) -> None:
+        """Have a service come up; what may start then has been submitted when this returns."""
+        self._bring_up(path, None, value, shared)
 
     def attempt(self, path: str) -> Attempt:
         """Return the attempt that is held: its number, arguments, units."""
@@ -203,6 +231,18 @@ class ScriptedPool:
         task = attempt.task
         return seconds_of(task.name, task.estimate, self._durations) if self._timed else 0.0
 
+    def _come_up(self, path: str, step: Step) -> None:
+        for report in step.reports:
+            self._post_to().post(Reported(self.attempt(path), report))
+        self._bring_up(path, step, step.value, step.shared)
+
+    def _bring_up(self, path: str, step: Step | None, value: Any, shared: Any) -> None:
+        attempt = self.attempt(path)
+        if path in self._up:
+            raise PoolError(f"{path!r} is up already")
+        self._up[path] = step
+        self._post_to().post(Up(attempt, value, shared))
+
     def _carry_out(self, path: str, step: Step) -> None:
         if step.lost:
             self.lose(path)
@@ -215,6 +255,7 @@ class ScriptedPool:
         attempt = self._held.pop(path, None)
         if attempt is None:
             raise _not_running(path, list(self._held))
+        self._up.pop(path, None)
         due = self._due.pop(path, None)
         if due is not None:
             due.cancel()

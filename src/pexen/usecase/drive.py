@@ -96,7 +96,7 @@ class Driver:
 
     def _look(self) -> list[Flight]:
         with self._run.lock:
-            return [Flight(one.path, one.age) for one in self._run.in_flight()]
+            return [Flight(one.path, one.age, one.is_up) for one in self._run.in_flight()]
 
     # -- signals ------------------------------------------------------------------------------------------------------
 

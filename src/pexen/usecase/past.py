@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from pexen.report.text import counted, visible
+from pexen.report.text import counted, some_of, visible
 from pexen.usecase.place import homes, latest
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Past:
             kept = [path for path in paths if path in bad]
             if not kept:
                 why = "nothing failed the last time" if self._is_known else "nothing is known of runs before"
+                if bad:
+                    why = f"what failed the last time is not among these tasks ({visible(some_of(sorted(bad)))})"
                 self.notes.append(f"{why}: nothing is left out")
                 kept = paths
         if self._stepwise:

@@ -18,26 +18,29 @@ from pexen.errors import DefinitionError, PexenError
 from pexen.factory.collect import asker, collect
 from pexen.factory.conditions import gate
 from pexen.factory.facts import Facts
+from pexen.factory.groups import merged
+from pexen.factory.params import Params
 from pexen.factory.select import select
 from pexen.factory.tree import find_root, place_in
 from pexen.model.cpus import usable_cpus
 from pexen.model.meta import duration
 from pexen.model.result import Results
 from pexen.model.task import as_task
-from pexen.pool.local import LocalPool
 from pexen.pool.tree import LINEAGE
 from pexen.report.base import Observers, Plan
 from pexen.report.console import HEARTBEAT, Console
 from pexen.report.text import is_coloured, quoted, shown, visible
+from pexen.sched.group import Group
 from pexen.sched.sched import NO_REBOOTS, Sched
 from pexen.state.seen import is_sane
-from pexen.usecase import boot
+from pexen.usecase import boot, config
 from pexen.usecase.boot import COMMAND
+from pexen.usecase.catalogue import Catalogue
 from pexen.usecase.codes import GOOD, INTERNAL, INTERRUPTED, NOTHING, RESUMABLE, complain, interrupted, verdict
-from pexen.usecase.config import resources
 from pexen.usecase.drive import Driver
 from pexen.usecase.past import Past, remember, tell
 from pexen.usecase.place import Place, find_run, first_record, is_resumable
+from pexen.usecase.pools import DEFAULT, attached_pool, completed, of_tree, pool_of
 from pexen.usecase.reports import KINDS, parsed, reporter
 from pexen.usecase.screen import Screen, is_live
 from pexen.usecase.signals import Interrupts
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
     from pexen.factory.base import AnyFactory
     from pexen.factory.collect import Isolate
+    from pexen.factory.groups import Grouping
     from pexen.model.result import Result
     from pexen.model.task import Task
     from pexen.pool.base import Pool
@@ -123,6 +127,8 @@ class Suite:
         self.folder = ""
         self.screen = Screen()
         self.interrupts = Interrupts()
+        self._described: list[Grouping] = []
+        self._given_groups: dict[Group, None] = dict.fromkeys(options.get("groups", ()))
         self._sched: Sched | None = None
         self._asked: list[Reporter] = []
 
@@ -144,7 +150,7 @@ class Suite:
             return interrupted()
 
     def _run(self) -> int:
-        tasks = [as_task(one) for one in self.tasks()]
+        tasks = self._parted(self.tasks())
         if not tasks:
             self.screen.write(f"nothing selected: {visible(self.title)}\n")
             return NOTHING
@@ -153,7 +159,8 @@ class Suite:
         self.folder = place.folder
         try:
             pool = self.pool()
-            sched = self._sched = self.sched(tasks, pool=pool, journal=self.folder, **self._options(tasks))
+            options = {"pool": pool, "groups": self.groups(), "journal": self.folder, **self._options(tasks)}
+            sched = self._sched = self.sched(tasks, **options)
             observers = Observers(self.reporters())
             place.begin()
             way_back = self._way_back()
@@ -182,8 +189,30 @@ class Suite:
     def tasks(self) -> list[Any]:
         """Return what to run: of all that was `collected` what is selected, and what that requires."""
         paths = [place_in(self.root, self.tree)] if self.tree else []
-        found = [as_task(one) for one in self.collected()]
-        return list(select(found, paths=paths, keyword=self.keyword, tags=self.tags, deps=self.deps).tasks)
+        found = self._parted([*self._given_groups, *self.collected()])
+        catalogue = Catalogue(self.root, self.params or {}, self.offered) if self.tree else None
+        selection = select(
+            found, paths=paths, keyword=self.keyword, tags=self.tags, deps=self.deps,
+            apart=catalogue.places if catalogue else (), elsewhere=bool(catalogue and catalogue.words),
+        )  # fmt: skip
+        if catalogue and self.deps:
+            selection, choices = catalogue.chosen(selection, found)
+            self.notes = [*self.notes, *([f"chosen: {choices}"] if str(choices) else [])]
+        return list(selection.tasks)
+
+    def offered(self, source: str) -> list[Any]:
+        """Return the tasks of a catalogue that is not a part of the tree, when something is required that only it may have.
+
+        ``source`` is an absolute path; override this for any other.
+        """
+        root = find_root(source)
+        if not os.path.lexists(source):
+            raise DefinitionError(
+                f"the catalogue {source!r} is no path", hint="override offered(), or choose_providers()"
+            )
+        found = collect(root, Params(self.params), isolate=self.isolate)
+        self._described += [*config.groups(root), *found.groups]
+        return list(select(found.tasks, paths=[place_in(root, source)]).tasks)
 
     def collected(self) -> list[Any]:
         """Return all tasks there are. Raises `DefinitionError` for what is wrong with a tree, with file and line."""
@@ -191,21 +220,35 @@ class Suite:
             return list(self.given() if callable(self.given) else self.given)
         if not os.path.lexists(self.tree):
             raise DefinitionError(f"there is nothing at {self.tree}")
-        return collect(self.root, self.params, isolate=self.isolate).tasks
+        found = collect(self.root, self.params, isolate=self.isolate)
+        self._described += found.groups
+        return found.tasks
+
+    def _parted(self, items: Iterable[Any]) -> list[Task]:
+        """Return the tasks among what was given, the members of groups included, and remember the groups."""
+        tasks = []
+        for item in items:
+            if isinstance(item, Group):
+                self._given_groups[item] = None
+                tasks += item.members()
+            else:
+                tasks.append(as_task(item))
+        return tasks
 
     def pool(self) -> Pool:
         """Return where it is run; output goes to `output`."""
         if self.inline:
-            from pexen.pool.inline import InlinePool
+            return attached_pool(self.output)
+        return pool_of(DEFAULT, self.jobs, None if self._is_ahead else 0, self.output)
 
-            return LocalPool(1, callables=InlinePool(output=self.output), output=self.output, capture=False)
-        callables: str | Pool = "process"
-        if self.options.get("maxfail"):
-            from pexen.pool.process import ProcessPool
-
-            # Nothing is sent ahead: what has not started when the last allowed failure comes never does.
-            callables = ProcessPool(self.jobs, spare=0, output=self.output, capture=True)
-        return LocalPool(self.jobs, callables=callables, output=self.output, capture=True)
+    def groups(self) -> list[Group]:
+        """Return the groups that tasks may be in, each with its pool: those of the tree, and those that were given."""
+        described = merged(config.groups(self.root), self._described).values()
+        if self.inline:
+            alone: list[Grouping | Group] = [*described, *self._given_groups]
+            return [Group(one.name, pool=attached_pool(self.output), ordered=one.ordered) for one in alone]
+        made = [of_tree(one, self.jobs, self.output, ahead=self._is_ahead) for one in described]
+        return made + [completed(one, self.output, self.jobs) for one in self._given_groups]
 
     def sched(self, tasks: list[Task], **options: Any) -> Sched:
         """Return the `Sched` of the run; ``options`` are all that is known until here."""
@@ -313,11 +356,17 @@ class Suite:
         return self._sched
 
     @property
+    def _is_ahead(self) -> bool:
+        """Whether attempts may be sent to busy workers: what has not started when the last allowed failure comes never does."""
+        return not self.options.get("maxfail")
+
+    @property
     def _is_live(self) -> bool:
         return not self.inline and is_live(self.screen, os.environ)
 
     def _options(self, tasks: list[Task]) -> dict[str, Any]:
-        options = {"resources": resources(self.root), "timeout": self.timeout, "about": self.about(), **self.options}
+        given = {key: value for key, value in self.options.items() if key != "groups"}
+        options = {"resources": config.resources(self.root), "timeout": self.timeout, "about": self.about(), **given}
         if self.inline:
             options["backlog"] = 1
         if "durations" not in options:

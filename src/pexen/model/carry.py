@@ -3,10 +3,11 @@
 The collecting child runs the user's code; the runner must not; a worker will. So a callable travels as an *address*:
 
 - ``module`` and ``names``: import it (with the entries of `TREE_MODULES` that this takes);
-- ``maker`` and ``steps``, for lambdas, closures and whatever else has no name: let the same pexenfile, or the same
-  factory, make its tasks once more, take the same one, and from that what ``steps`` say.
+- ``by``, ``maker`` and ``steps``, for lambdas, closures and whatever else has no name: let the same pexenfile, or the same
+  factory, make its tasks once more, take the same one, and from that what ``steps`` say;
+- ``pickled``, for what a running task adds and has no name: what cloudpickle has made of it, opened only where it runs.
 
-`pexen.factory.carried.Carried` is the callable that stands for an address in the runner. It answers what can be asked
+`pexen.model.carried.Carried` is the callable that stands for an address in the runner. It answers what can be asked
 without the user's code (name, signature, kind, place in the source, digest of the source) and finds the real one when
 it is first called, in a worker. Arguments that JSON cannot carry stay with their maker: such a task is made again
 with them *baked in*.
@@ -22,21 +23,21 @@ import itertools
 import linecache
 import sys
 import zlib
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from pexen.errors import DefinitionError
-from pexen.factory.base import located
-from pexen.factory.carried import Carried
-from pexen.factory.select import provided
+from pexen.errors import DefinitionError, located
 from pexen.model.call import kind_of, where_defined
+from pexen.model.carried import Carried
 from pexen.model.command import Command
 from pexen.model.meta import EMPTY, AllOf, AnyOf, Named, TreeLock
 from pexen.model.modules import TREE_MODULES
 from pexen.model.path import last_of
+from pexen.model.result import Pickled
 from pexen.model.scope import Scopes, Several
-from pexen.model.task import Task
+from pexen.model.task import Task, provided
 from pexen.model.waiver import Waiver, waiver
 
 Json = Any
@@ -49,13 +50,14 @@ _TAGS: dict[type, tuple[str, Callable[[Any], Iterable[Any]]]] = {
     TreeLock: ("tree", lambda item: item.parts),
     Waiver: ("waiver", lambda item: (item.applies, item.reason, item.until and item.until.isoformat())),
 }
-_MAKES: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+_MAKES: dict[str, Callable[[Any], Any]] = {
     "list": list,
     "any": AnyOf,
     "all": lambda parts: AllOf(*parts),
     "named": lambda parts: Named(*parts),
     "tree": TreeLock,
     "waiver": lambda parts: waiver(parts[1], until=parts[2])(parts[0]),
+    "pickled": lambda data: Pickled(b64decode(data)),
 }
 
 
@@ -231,28 +233,41 @@ class Encoder:
         return [self.value(self._named(task, item), task) for item in items]
 
     def _named(self, task: Task, item: Any) -> Any:
-        """Return a requirement with functions and tasks replaced by what names them.
+        """Return a requirement with functions and tasks replaced by what names them."""
+        return spelled(item, lambda inner: self._place(task, inner))
 
-        The parameter that receives the value keeps its name, the function's, wherever the function's task stands.
-        """
-        if isinstance(item, str | tuple):
-            return item
-        if isinstance(item, Named):
-            inner = self._named(task, item.requirement)
-            return Named(item.parameter, inner.requirement if isinstance(inner, Named) else inner)
-        if isinstance(item, AnyOf | AllOf):
-            parts = [self._named(task, part) for part in (item.alternatives if isinstance(item, AnyOf) else (item.of,))]
-            bare = tuple(part.requirement if isinstance(part, Named) else part for part in parts)
-            made = AnyOf(bare) if isinstance(item, AnyOf) else AllOf(*bare)
-            return Named(parts[0].parameter, made) if len(parts) == 1 and isinstance(parts[0], Named) else made
+    def _place(self, task: Task, item: Any) -> Any:
+        """Return what names a function or task that is required."""
         name = last_of(item.name if isinstance(item, Task) else getattr(item, "__name__", ""))
         if id(item) in self._names:
             return Named(name, self._names[id(item)])
         found = self._scopes.items.get(item.name) if isinstance(item, Task) else self._scopes.providers.get(id(item))
         if not isinstance(found, Task) or (isinstance(item, Task) and found is not item):
             raise DefinitionError(f"{task.path} requires {name}, which is not among the tasks collected")
-        path = f"/{found.path}"
-        return path if last_of(path) == name else Named(name, path)
+        return by_path(name, found.name)
+
+
+def by_path(name: str, path: str) -> Any:
+    """Return the requirement of the task at a path whose value goes to the parameter ``name``."""
+    return f"/{path}" if last_of(path) == name else Named(name, f"/{path}")
+
+
+def spelled(item: Any, place: Callable[[Any], Any]) -> Any:
+    """Return a requirement with the functions and tasks in it replaced by what ``place`` returns for each.
+
+    The parameter that receives the value keeps its name, the function's, wherever the function's task stands.
+    """
+    if isinstance(item, str | tuple):
+        return item
+    if isinstance(item, Named):
+        inner = spelled(item.requirement, place)
+        return Named(item.parameter, inner.requirement if isinstance(inner, Named) else inner)
+    if isinstance(item, AnyOf | AllOf):
+        parts = [spelled(part, place) for part in (item.alternatives if isinstance(item, AnyOf) else (item.of,))]
+        bare = tuple(part.requirement if isinstance(part, Named) else part for part in parts)
+        made = AnyOf(bare) if isinstance(item, AnyOf) else AllOf(*bare)
+        return Named(parts[0].parameter, made) if len(parts) == 1 and isinstance(parts[0], Named) else made
+    return place(item)
 
 
 def decoded(described: list[Json]) -> list[Task]:
@@ -268,19 +283,20 @@ def _decoded_task(path: str, what: Json, requires: Json, provides: Json, meta: J
         task.callable = Command(tuple(what["argv"]), what["cwd"], env, what["shell"])
     else:
         task.callable = Carried(what["address"], what["summary"])
-    task.requires, task.provides = _decoded(requires), _decoded(provides)
-    task.meta = {key: _decoded(value) for key, value in meta.items()} or EMPTY
+    task.requires, task.provides = value_from(requires), value_from(provides)
+    task.meta = {key: value_from(value) for key, value in meta.items()} or EMPTY
     return task
 
 
-def _decoded(value: Json) -> Any:
+def value_from(value: Json, called: Callable[[Json], Any] = lambda of: Carried(of["address"], of["summary"])) -> Any:
+    """Return the value that `Encoder.value` described; ``called`` makes callables of what describes them."""
     if isinstance(value, list):
-        return tuple(_decoded(item) for item in value)
+        return tuple(value_from(item, called) for item in value)
     if not isinstance(value, dict):
         return value
     kind, of = value["$"], value["of"]
     if kind == "dict":
-        return {key: _decoded(item) for key, item in of.items()}
+        return {key: value_from(item, called) for key, item in of.items()}
     if kind == "callable":
-        return Carried(of["address"], of["summary"])
-    return _MAKES[kind](_decoded(of))
+        return called(of)
+    return _MAKES[kind](value_from(of, called))

@@ -1,6 +1,6 @@
 """Callables that live in another process: found by their address when somebody calls them there.
 
-Workers import this module, so it imports next to nothing; `pexen.factory.carry` makes the addresses and says what is
+Workers import this module, so it imports next to nothing; `pexen.model.carry` makes the addresses and says what is
 in them.
 """
 
@@ -14,12 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from pexen.model.task import Task
-
     Json = Any
-
-_MADE: dict[str, list[Task]] = {}
-"""What pexenfiles and factories have made in this process, by maker."""
 
 
 class Carried:
@@ -94,63 +89,22 @@ def _resolved(address: Mapping[str, Json]) -> Any:
 
     modules.TREE_MODULES.update(address.get("modules", {}))
     modules.install()
-    if "maker" in address:
-        return _made(address["maker"], address["steps"])
+    if "by" in address:
+        return _imported(*address["by"].split(":"))(address)
+    if "pickled" in address:
+        from base64 import b64decode
+        from pickle import loads
+
+        return loads(b64decode(address["pickled"]))  # noqa: S301 - here it runs: whoever made it could have run anything
     for module in (address["via"], address["module"]):
         if module:
             __import__(module)
-    found: Any = sys.modules[address["module"]]
-    for name in address["names"].split("."):
-        found = getattr(found, name)
-    return found
+    return _imported(address["module"], address["names"])
 
 
-def _made(maker: Mapping[str, Json], steps: list[Any]) -> Any:
-    """Let the maker make everything once more and return the part that the steps lead to."""
-    if steps[0] == "defaults":
-        from pexen.factory.here import Home, Importer
-        from pexen.model.meta import normalise
-
-        found: Any = normalise(Importer().pexenfile(Home(*maker["home"])).defaults)
-        rest = steps[1:]
-    else:
-        _, index, path, *rest = steps
-        task = tasks_of(maker)[index]
-        if task.name != path:
-            from pexen.errors import DefinitionError
-
-            hint = "a factory makes the same tasks in the same order each time it is called"
-            raise DefinitionError(f"{task.name!r} was made where {path!r} was made before", hint=hint)
-        found = {**task.meta, "callable": task.callable, "baked": _baked(task)}
-    for step in rest:
-        found = found[step]
-    return found
-
-
-def _baked(task: Task) -> Callable[..., Any]:
-    return lambda *args, **kwargs: task.callable(*task.args, *args, **task.kwargs, **kwargs)  # type: ignore[operator]
-
-
-def tasks_of(maker: Mapping[str, Json]) -> list[Task]:
-    """Return the tasks that a pexenfile or a factory makes; they are made once in a process."""
-    key = repr(maker)
-    if key not in _MADE:
-        if "home" in maker:
-            from pexen.factory.facts import Facts
-            from pexen.factory.here import Home, Importer, made_by
-            from pexen.factory.params import Params
-
-            home = Home(*maker["home"])
-            made = made_by(home, Importer().pexenfile(home), Params(maker["params"]), Facts())
-            _MADE[key] = [own.task for own in made]
-        else:
-            _MADE[key] = list(factory_of(maker)())
-    return _MADE[key]
-
-
-def factory_of(maker: Mapping[str, Json]) -> Callable[[], Any]:
-    """Return the factory that ``{"factory": "module:Class", "arguments": […]}`` describes."""
-    module, _, name = maker["factory"].partition(":")
+def _imported(module: str, names: str) -> Any:
     __import__(module)
-    found: Callable[[], Any] = getattr(sys.modules[module], name)(*maker["arguments"])
+    found: Any = sys.modules[module]
+    for name in names.split("."):
+        found = getattr(found, name)
     return found
