@@ -21,16 +21,23 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SYSTEM = EXAMPLES / "system"
 BLOCK = re.compile(r"^# /// pexen\n((?:#.*\n)+?)# ///$", re.MULTILINE)
 
-# Executables that are no task by themselves: helpers, and what a factory makes several tasks of.
-HELPERS = {"lib/httpd.py", "files/digest/compare.py", "text/samples/count.sh"}
+SERVERS = ["services/nginx.sh", "services/python.py"]
+if not shutil.which("nginx"):
+    SERVERS.reverse()
+SHELLS = [name for name in ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "yash") if shutil.which(name)]
+
+# Executables that are no task by themselves: what a factory makes several tasks of, and the server that is not chosen.
+HELPERS = {"files/digest/compare.py", "text/samples/count.sh", SERVERS[1]}
 OTHER_TASKS = {
     *(f"db/sqlite/{name}" for name in ("create", "totals", "rollback", "drop")),
     *(f"files/digest/{name}" for name in ("sha256", "blake2b")),
     *(f"files/folder/{name}" for name in ("create", "deposit", "withdraw", "audit", "second_audit", "remove")),
     *(f"net/http/{name}" for name in ("answers", "modern")),
     *(f"net/port/{name}" for name in ("choose", "echo", "occupied")),
+    *(f"process/threads/{name}" for name in ("folder", "whole", *(f"writer{number}" for number in range(8)))),
     *(f"text/coreutils/{name}" for name in ("cut", "join", "encode")),
     *(f"text/samples/{name}" for name in ("czech", "unfinished")),
+    *(f"text/shells/{name}" for name in SHELLS),
     *(f"vcs/git/{name}" for name in ("create", "archive", "merge", "remove")),
 }
 WARNED = {"net/http/modern", "process/daemons/leaks.sh"}
@@ -70,7 +77,7 @@ def processes_with(variable: str) -> list[str]:
 def run(*command: str | Path, folder: Path, timeout: float = 50, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command with a temporary folder of its own, and check that it left no process and no file behind."""
     temporary = folder / "tmp"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     environ = {**os.environ, **environ, "TMPDIR": str(temporary)}
     done = subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, timeout=timeout, check=False
@@ -153,6 +160,27 @@ def test_the_suite_of_this_machine_passes_and_leaves_nothing_behind(tree, tmp_pa
     assert "headers.json" in json.dumps(kept)
     assert reports_of(results["net/http/modern"]) == {"compression": "warn"}
 
+    order = list(results)
+    assert order.index(SERVERS[0]) > max(order.index(path) for path in order if path.startswith("net/http/"))
+    first = min(order.index(path) for path in order if "/writer" in path)
+    assert all("/writer" in path for path in order[first : first + 8]), "the group runs alone"
+
+
+def test_who_serves_is_chosen_and_can_be_said(tree, tmp_path):
+    """Where there is nginx it is nginx; this one only has to be found."""
+    nginx = tmp_path / "bin" / "nginx"
+    nginx.parent.mkdir()
+    nginx.write_text("#!/bin/sh\nexit 1\n")
+    nginx.chmod(0o755)
+    path = f"{nginx.parent}:{os.environ['PATH']}"
+    done = run(*PEXEN, "list", tree / "net", "--providers", folder=tmp_path, PATH=path)
+    assert "chosen: services/nginx.sh  (preference 1)" in done.stdout
+    done = run(*PEXEN, "run", tree / "net/http/clients", "-D", "provider.httpd=python", "--report", "jsonl:results",
+               folder=tmp_path, PATH=path)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    clients = [f"net/http/clients/{name}" for name in ("get_range.py", "many.py", "raw.sh")]
+    assert sorted(results_in(tmp_path / "results")) == [*clients, "services/python.py"]
+
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_script_gives_several_results_with_pexen_in_path_and_without(tree, tmp_path, installed):
@@ -179,7 +207,7 @@ def names(line: str, path: str) -> bool:
 
 
 def test_the_tree_is_large_and_deep_enough_to_be_an_example():
-    assert 45 <= len(TASKS) <= 70
+    assert 60 <= len(TASKS) <= 90
     assert sum(path.count("/") >= 2 for path in TASKS) >= 40
 
 

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""The HTTP server of net/http, for whoever wants one: in Python `with serving() as (host, port)`, elsewhere as a program.
+"""A small HTTP server, for net/http where there is no other: it serves one page, `/numbers`, and knows Range and ETag.
 
-As a program it prints ``host port`` as soon as it listens, and serves until its standard input ends: so it never outlives
-who has started it. Each test has a server of its own, on a free port of the loopback interface.
+It chooses a free port of the loopback interface, and says that it is up, and where, as soon as it listens. SIGTERM ends it.
 """
 
+# /// pexen
+# provides = ["httpd"]
+# conflicts = ["httpd"]
+# service = true
+# ready = "control"
+# ///
 import hashlib
 import http.server
+import json
+import os
 import socketserver
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 BODY = b"".join(b"%07d\n" % number for number in range(12_500))  # 100,000 bytes, every eight of them different
 ETAG = '"' + hashlib.sha256(BODY).hexdigest()[:16] + '"'
@@ -57,20 +60,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.server_name, self.server_port = self.server_address[:2]
 
 
-@contextmanager
-def serving() -> Iterator[tuple[str, int]]:
-    """Serve in a thread during the block; give host and port."""
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield "127.0.0.1", server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-if __name__ == "__main__":
-    with serving() as (host, port):
-        print(host, port, flush=True)
-        sys.stdin.read()
+with Server(("127.0.0.1", 0), Handler) as server:
+    with open(int(os.environ["PEXEN_CONTROL"]), "w") as control:
+        print(json.dumps({"ready": {"value": ["127.0.0.1", server.server_port]}}), file=control)
+    server.serve_forever()
