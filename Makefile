@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # One stamp per interpreter: asking for another one finds its stamp missing and starts over.
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
 PEERS := $(VENV)/.peers-$(notdir $(PYTHON))
-BENCH := bench/planner.py bench/overhead.py bench/commands.py bench/journal.py bench/makespan.py
+BENCH := bench/planner.py bench/overhead.py bench/commands.py bench/journal.py bench/stream.py bench/makespan.py
 
 ifneq (,$(findstring $(VENV)/,$(PYTHON)))
 $(error PYTHON=$(PYTHON) is in $(VENV) itself, which would be made anew by it)
@@ -48,8 +48,10 @@ demo: $(STAMP)
 	@echo 'That was examples/system: look there for the tasks, and in README.md and docs/ for what they say.'
 	@echo 'Next: $(BIN)/pexen list examples/system, $(BIN)/pexen --help'
 
+# The tests start hundreds of interpreters, which are not to compile everything anew where PYTHONDONTWRITEBYTECODE is set.
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m compileall -q src
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --max-worker-restart=0 $(ARGS)
 
 test-crash: $(STAMP)
 	@PEXEN_CRASH=all $(BIN)/python -m pytest tests/crash tests/state/test_crash.py $(ARGS)

@@ -622,6 +622,8 @@ def sleeper(*argv: str, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process that lives until the block is left."""
     with subprocess.Popen(argv or ["sleep", "600"], **how) as process:
         try:
+            while not tree.command_line(process.pid):
+                os.sched_yield()  # an exec has succeeded a moment before its arguments can be read
             yield process
         finally:
             process.kill()
