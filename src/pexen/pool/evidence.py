@@ -6,6 +6,7 @@ attempt is asked to stop, because that changes what it does.
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,15 @@ def _cut(lines: list[str], most: int | None) -> list[str]:
 
 def stack_of(ident: int) -> str:
     """Return where a thread of this process is, the outermost call first; empty when it has ended."""
-    frame = sys._current_frames().get(ident)  # noqa: SLF001 - documented, for exactly this
+    # A garbage collection in the middle of that may wait for ever for a thread that begins or ends, and that one for it, with
+    # the interpreter's lock (CPython issue 106883).
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        frame = sys._current_frames().get(ident)  # noqa: SLF001 - documented, for exactly this
+    finally:
+        if was_on:
+            gc.enable()
     return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
