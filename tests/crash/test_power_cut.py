@@ -29,7 +29,7 @@ from tests.crash.test_sweep import ALL, PATHS, SERVICES, STATUSES, counts, graph
 from tests.state import hand
 
 TOLD = {path: STATUSES.get(path, "passed") for path in PATHS} | {"mail": "passed"}
-pytestmark = pytest.mark.timeout(0 if ALL else 60)
+pytestmark = pytest.mark.timeout(0 if ALL else 240)
 
 
 class Moment(NamedTuple):

@@ -473,7 +473,7 @@ def is_orderly(every):
     return True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(one, min_size=1, max_size=6), st.lists(name, min_size=1, max_size=3, unique=True), st.lists(name, max_size=1),
     st.randoms(use_true_random=False),
