@@ -191,3 +191,15 @@ def test_a_service_cannot_be_alone_and_does_not_disturb_who_is():
     hand.starts()
     hand.provide("db")
     assert hand.starts() == ["a"]
+
+
+def test_one_that_nobody_needs_any_more_sleeps_while_its_last_processes_live():
+    hand = Hand(service("db", claims="x"), make("a", requires="/db"))
+    hand.starts()
+    hand.requeue("db", free=False)
+    hand.cancel("a")
+    hand.planner.check()
+    hand.add(make("b", requires="/db"))
+    assert hand.starts() == []
+    hand.free("db")
+    assert hand.starts() == ["db"]

@@ -36,7 +36,7 @@ def check(planner: Planner) -> None:
     for node in nodes:
         _check_place(planner, node, id(node) in queued)
     for thing in planner._things():
-        _check_thing(thing, nodes)
+        _check_thing(planner, thing, nodes)
     _sure(planner._later.parked == len(planner._later.nodes), "how many wait to be tried again")
     barrier = planner._barrier
     if barrier is not None:
@@ -126,10 +126,11 @@ def _check_place(planner: Planner, node: Node, is_queued: bool) -> None:
         _sure(thing in dict(node.needs or ()), f"{node} is parked on {thing.name}")
 
 
-def _check_thing(thing: Thing, nodes: list[Node]) -> None:
+def _check_thing(planner: Planner, thing: Thing, nodes: list[Node]) -> None:
     for holder in thing.holders:
-        # One that is to be tried again may miss a service while its last processes live.
-        _sure(holder.state is not State.BLOCKED or holder.short > 0, f"{thing.name} is held by {holder}")
+        # While its last processes live, one that is to be tried again may miss a service, and a service may sleep.
+        is_put_off = holder.short > 0 or holder in planner._graph.dormant
+        _sure(holder.state is not State.BLOCKED or is_put_off, f"{thing.name} is held by {holder}")
     parked = [node for node in nodes if thing.is_parked(node)]
     _sure(thing.parked == len(parked), f"{thing.name}: {thing.parked} parked, found {len(parked)}")
     if isinstance(thing, Resource):
