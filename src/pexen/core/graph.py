@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pexen.core.deadlock import Deadlocks, no_gate
 from pexen.core.locks import IS, IX, SIX, Lock, Resource, S, Thing, World, X
-from pexen.core.node import FINAL, Junction, Node, State
+from pexen.core.node import FINAL, Junction, Node, State, tell
 from pexen.core.ready import ReadyQueue
 from pexen.errors import DefinitionError, nearest
 from pexen.model.call import EXECUTE, PLAIN, call_of
@@ -116,7 +116,7 @@ class Graph:
             for item in made:
                 if item.state in _PENDING:
                     junction.missing += 1
-                    item.dependants = [*(item.dependants or ()), junction]
+                    tell(item, junction)
 
     def free_path(self, task: Task, before: list[tuple[str, int]]) -> str:
         """Return a path from the callable's name, numbered where it repeats; note in ``before`` how to undo that."""
@@ -390,9 +390,7 @@ class Batch:
                 self._edge_to_old(member, junction)
             else:
                 junction.missing += 1
-                if member.dependants is None:
-                    member.dependants = []
-                member.dependants.append(junction)
+                tell(member, junction)
 
     def _edge_to_old(self, provider: Node | Junction, dependant: Node | Junction) -> None:
         """Let ``dependant`` wait for something older than the batch, or note what has become of it."""
@@ -642,9 +640,7 @@ class Batch:
         """Make the batch part of the graph; cannot fail."""
         graph = self.graph
         for provider, dependant in self._edges:
-            if provider.dependants is None:
-                provider.dependants = []
-            provider.dependants.append(dependant)
+            tell(provider, dependant)
         for node, providers in self.after.items():
             for provider in providers:
                 if provider.state not in FINAL:

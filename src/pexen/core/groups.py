@@ -24,7 +24,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pexen.core.deadlock import no_gate
-from pexen.core.node import FINAL, Junction, Node, State
+from pexen.core.node import FINAL, Junction, Node, State, tell
 from pexen.core.ready import ReadyQueue
 from pexen.errors import DefinitionError, InternalError, nearest
 
@@ -259,10 +259,8 @@ class Groups:
             turn.missing += 1
             if is_after and isinstance(item, Node):
                 self._planner._graph.followers.setdefault(item, []).append(turn)
-            elif item.dependants is None:
-                item.dependants = [turn]
             else:
-                item.dependants.append(turn)
+                tell(item, turn)
         self._planner._demand(*(item for _, item, is_after in plan.waits if not is_after))
         for turn in {turn: None for turn in plan.turns.values() if turn is not self.current}:
             self._look(turn)

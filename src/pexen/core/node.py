@@ -48,7 +48,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.BLOCKED: frozenset({State.READY, State.SKIPPED, State.CANCELLED, State.DONE}),
     State.READY: frozenset({State.RUNNING, State.BLOCKED, State.SKIPPED, State.CANCELLED}),
     State.RUNNING: frozenset({State.UP, State.READY, State.DONE, State.FAILED}),
-    State.UP: frozenset({State.LEAVING, State.READY, State.DONE, State.FAILED}),
+    State.UP: frozenset({State.LEAVING}),
     State.LEAVING: frozenset({State.READY, State.DONE, State.FAILED}),
     State.DONE: frozenset({State.BLOCKED}),
     State.FAILED: frozenset(),
@@ -123,6 +123,14 @@ class Node:
     def __repr__(self) -> str:
         """Show path and state."""
         return f"<Node {self.task.path} {self.state.name}>"
+
+
+def tell(provider: Node | Junction, dependant: Node | Junction) -> None:
+    """Have a dependant told when a provider succeeds, or can no longer."""
+    if provider.dependants is None:
+        provider.dependants = [dependant]
+    else:
+        provider.dependants.append(dependant)
 
 
 class Junction:

@@ -263,7 +263,9 @@ class Planner:
 
     def went_down(self, task: Task) -> None:
         """Note that a service that was up has died, before its end is told: nobody starts who needs it."""
-        node = self._expect(task, UP, "went_down")
+        self._go_down(self._expect(task, UP, "went_down"))
+
+    def _go_down(self, node: Node) -> None:
         node.state = LEAVING
         self._services.died(node)
 
@@ -288,7 +290,7 @@ class Planner:
         node = self._nodes[task.path]  # type: ignore[index]
         services = self._services
         if node.state is UP:
-            services.unmeet(node)
+            self._go_down(node)
         elif node.state is not LEAVING:
             raise InternalError(f"restart: {node.path} is {node.state.name}")
         services.ended(node)
@@ -337,13 +339,13 @@ class Planner:
 
     def _finish_service(self, node: Node, success: bool, status: str, free: bool) -> Sequence[Fallen]:
         """Note the end of a service that was up: who needs it and has not started waits no more, but falls."""
-        services, was_up = self._services, node.state is UP
-        is_lost = was_up or not success or services.is_wanted(node)
+        services = self._services
+        if node.state is UP:
+            self._go_down(node)
+        is_lost = not success or services.is_wanted(node)
         self.running -= 1
         self.unfinished -= 1
         self._world.running += 1
-        if was_up:
-            services.unmeet(node)
         node.state = DONE if success else State.FAILED
         if is_lost:
             reason = self._reasons[node] = f"{node.path} {status}"

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State
+from pexen.core.node import FINAL, UNSTARTED, Junction, Node, State, tell
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -120,9 +120,7 @@ class Services:
             elif provider.near and provider.state is not State.UP:
                 node.missing += 1
                 node.short += 1
-                if provider.dependants is None:
-                    provider.dependants = []
-                provider.dependants.append(node)
+                tell(provider, node)
         planner._graph.dormant[node] = None
         planner.unfinished += 1
         self.revived.add(node)
@@ -290,9 +288,7 @@ class Services:
         """Let a task that is to start anew wait for what it requires and is met no more; tell whether there is such."""
         for provider in node.bound:
             if provider.state not in {State.UP, State.DONE}:
-                if provider.dependants is None:
-                    provider.dependants = []
-                provider.dependants.append(node)
+                tell(provider, node)
                 node.missing += 1
                 node.short += provider.near
         if node.missing and node.state is State.READY:
